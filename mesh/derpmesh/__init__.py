@@ -1,0 +1,1 @@
+"""The region: nodes that know each other, and the daemon that runs one of them."""

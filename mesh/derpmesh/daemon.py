@@ -1,0 +1,105 @@
+"""`derpd`: runs one node until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from derpnode import __version__
+from derpnode.config import InvalidConfig, NodeConfig, load_config
+from derpnode.errors import ConfigError
+from derpnode.node import Node
+from derpnode.server.log import set_up
+
+
+logger = logging.getLogger(__name__)
+
+EXIT_CONFIG = 3
+"""The configuration is missing or cannot be used. As in `derpctl`."""
+
+_EPILOG = (
+    "Signals: TERM or INT stops in good order, a second one at once; "
+    "HUP reads certificates and key files again."
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"derpd {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog=_EPILOG)
+def derpd(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Configuration file. Keys may also be set as DERPD_SECTION__KEY.",
+            envvar="DERPD_CONFIG",
+            show_default="/etc/derpmesh/derpd.yaml, if it exists",
+        ),
+    ] = None,
+    check_config: Annotated[
+        bool, typer.Option("--check-config", help="Only validate, and say so.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override one key; repeatable."
+        ),
+    ] = None,
+    _show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    """Run one derpmesh node: a DERP relay and STUN server."""
+    try:
+        found = load_config(_file(config), _settings(os.environ), settings or ())
+        if check_config:
+            typer.echo("configuration is valid")
+            return
+        set_up(found.log.level, found.log.format, node=found.node.name)
+        asyncio.run(_run(found))
+    except (InvalidConfig, ConfigError) as exc:
+        for line in str(exc).splitlines():
+            typer.echo(f"derpd: {line}", err=True)
+        raise typer.Exit(EXIT_CONFIG) from exc
+
+
+def _file(named: Path | None) -> Path | None:
+    """Take the named file, else the usual one if there is one."""
+    usual = Path("/etc/derpmesh/derpd.yaml")
+    if named is not None:
+        return named
+    return usual if usual.exists() else None
+
+
+def _settings(environ: os._Environ[str]) -> dict[str, str]:
+    """Take the environment but for what is no key of the configuration."""
+    return {name: value for name, value in environ.items() if name != "DERPD_CONFIG"}
+
+
+async def _run(config: NodeConfig) -> None:
+    node = Node(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    loop.add_signal_handler(signal.SIGHUP, node.reload)
+    logger.info("derpd %s: starting node %s", __version__, config.node.name)
+    await node.run()
+
+
+def main() -> None:
+    """Run `derpd`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

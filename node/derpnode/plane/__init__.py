@@ -1,0 +1,1 @@
+"""Moving packets: one contract, and the planes that keep it."""

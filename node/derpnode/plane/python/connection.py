@@ -1,0 +1,123 @@
+"""What the plane knows of one connection. State only; others act on it."""
+
+import socket
+
+from derpnode.plane.contract import (
+    ConnectionId,
+    Endpoint,
+    Flags,
+    ListenerId,
+    ReceiveLimit,
+    Stats,
+)
+from derpnode.plane.python.lanes import Lanes
+from derpnode.plane.python.transport import Transport
+from derpnode.wire.keys import NodeKey
+
+
+NOT_HERE_BURST = 3
+"""`NoRoute` events at once. Source: derpserver.go, peerGoneLim."""
+
+NOT_HERE_RATE = 1.0
+"""`NoRoute` events a second. Source: the same."""
+
+
+class Bucket:
+    """A token bucket that may go into debt: a read is paid for after it was made."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, limit: ReceiveLimit, now: float) -> None:
+        self._rate = limit.rate
+        self._burst = limit.burst
+        self._tokens = float(limit.burst)
+        self._at = now
+
+    def spend(self, tokens: int, now: float) -> float:
+        """Take tokens; return the seconds until the debt is paid, or 0."""
+        earned = (now - self._at) * self._rate
+        self._tokens = min(self._burst, self._tokens + earned) - tokens
+        self._at = now
+        return -self._tokens / self._rate if self._tokens < 0 else 0.0
+
+
+class Connection:
+    """One accepted connection, from its first byte to its end."""
+
+    __slots__ = (
+        "base", "blocked", "bucket", "closing", "control", "fd", "flags", "heard", "held",
+        "id", "interest", "is_link", "key", "lanes", "listener", "local",
+        "not_here_at", "not_here_tokens", "opened", "owes_drained", "peer", "pending",
+        "pending_frames", "pending_size", "pong", "progress", "relayed", "rest",
+        "rx_bytes", "rx_packets", "seen", "settled", "sock", "source", "stream",
+        "transport", "tx_bytes", "tx_packets",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        identity: ConnectionId,
+        sock: socket.socket,
+        transport: Transport,
+        *,
+        listener: ListenerId,
+        peer: Endpoint,
+        source: bytes,
+    ) -> None:
+        self.id = identity
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.transport = transport
+        self.listener = listener
+        self.peer = peer
+        self.source = source
+        self.interest = 0
+        self.opened = False
+        # Whether it still counts as a handshake is settled at attach.
+        self.settled = False
+        # None while open; then the time at which it is closed, come what may.
+        self.closing: float | None = None
+
+        # Stream state: bytes kept, and the absolute offset of the first of them.
+        self.stream = bytearray()
+        self.base = 0
+
+        # Relayed state.
+        self.relayed = False
+        self.is_link = False
+        self.key: NodeKey | None = None
+        self.flags = Flags.NONE
+        self.rest = b""  # the part of a frame that has come
+        self.bucket: Bucket | None = None
+        self.heard = False  # spoke in this turn
+        self.held = False  # frames wait until one that was passed up is acted on
+        self.not_here_tokens = float(NOT_HERE_BURST)
+        self.not_here_at = 0.0
+        self.seen: dict[NodeKey, None] | None = None
+
+        # Going out: in this turn, and while the socket is blocked.
+        self.pending: list[bytes | bytearray] = []
+        self.pending_size = 0
+        self.pending_frames = 0
+        self.blocked = False
+        self.progress = 0.0
+        self.control: list[bytes] = []
+        self.pong: bytes | None = None
+        self.lanes: Lanes | None = None
+        self.owes_drained = False
+
+        self.rx_packets = self.rx_bytes = self.tx_packets = self.tx_bytes = 0
+
+    @property
+    def stats(self) -> Stats:
+        """What passed over it so far."""
+        return Stats(self.rx_packets, self.rx_bytes, self.tx_packets, self.tx_bytes)
+
+    def may_ask_not_here(self, now: float) -> bool:
+        """Spend a token of the `NoRoute` limiter, if there is one."""
+        earned = (now - self.not_here_at) * NOT_HERE_RATE
+        self.not_here_tokens = min(NOT_HERE_BURST, self.not_here_tokens + earned)
+        self.not_here_at = now
+        if self.not_here_tokens < 1:
+            return False
+        self.not_here_tokens -= 1
+        return True

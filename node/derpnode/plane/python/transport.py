@@ -1,0 +1,207 @@
+"""One socket as a byte stream, in the clear or over TLS. Never blocks.
+
+`read` fills a buffer that all connections share; `write` encrypts and sends at once,
+and keeps what the kernel did not take in `unsent`.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, cast
+
+
+READ_SIZE = 128 * 1024
+"""Bytes asked of the kernel in one read."""
+
+_RECORD = 16 * 1024
+_SHARED = bytearray(READ_SIZE)
+_SHARED_VIEW = memoryview(_SHARED)
+_ReadInto = Callable[[int, memoryview], int]
+
+
+class PeerClosed(Exception):
+    """The peer ended the stream in good order."""
+
+
+class Transport(Protocol):
+    """What a connection reads from and writes to."""
+
+    @property
+    def unsent(self) -> memoryview | bytes:
+        """Bytes, encrypted where they must be, that the kernel did not take yet."""
+
+    def read(self, view: memoryview, limit: int = READ_SIZE) -> int:
+        """Fill `view`, at least `READ_SIZE` and a record long, with what there is.
+
+        Raises:
+            PeerClosed: Nothing more will come.
+            OSError: The connection broke; `ssl.SSLError` is one.
+        """
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it, or keep the rest in `unsent`, which must be empty now."""
+
+    def push(self) -> int:
+        """Send from `unsent`; return how many bytes went."""
+
+    def finish(self) -> None:
+        """Say that nothing more will be written. Never fails."""
+
+
+class Plain:
+    """A stream in the clear."""
+
+    __slots__ = ("_send", "_sock", "unsent")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._send = sock.send
+        self.unsent: memoryview | bytes = b""
+
+    def read(self, view: memoryview, limit: int = READ_SIZE) -> int:
+        """See `Transport`."""
+        try:
+            count = self._sock.recv_into(view, limit)
+        except BlockingIOError:
+            return 0
+        if count == 0:
+            raise PeerClosed
+        return count
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See `Transport`."""
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self.unsent = memoryview(data)[sent:]
+
+    def push(self) -> int:
+        """See `Transport`."""
+        try:
+            sent = self._send(self.unsent)
+        except BlockingIOError:
+            return 0
+        self.unsent = self.unsent[sent:] if sent < len(self.unsent) else b""
+        return sent
+
+    def finish(self) -> None:
+        """See `Transport`."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+
+class Tls:
+    """A stream over TLS, the server's side."""
+
+    __slots__ = ("_incoming", "_outgoing", "_plain", "_session", "established")
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self._plain = Plain(sock)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._session = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=True
+        )
+        self.established = False
+
+    @property
+    def unsent(self) -> memoryview | bytes:
+        """See `Transport`."""
+        return self._plain.unsent
+
+    @property
+    def version(self) -> str:
+        """The version agreed on, as derper writes it: `1.2` or `1.3`."""
+        return (self._session.version() or "unknown").removeprefix("TLSv")
+
+    def handshake(self, data: bytes | memoryview) -> bool:
+        """Take bytes of the peer, answer them, and say whether it is done.
+
+        Raises:
+            OSError: The handshake failed; an alert was sent where there is one.
+        """
+        self._incoming.write(data)
+        try:
+            self._session.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self._emit()
+            raise
+        else:
+            self.established = True
+        self._emit()
+        return self.established
+
+    def receive(self) -> bytes | memoryview:
+        """Take raw bytes from the kernel; valid until the next read of anybody.
+
+        Raises:
+            PeerClosed: Nothing more will come.
+        """
+        return _SHARED_VIEW[: self._plain.read(_SHARED_VIEW)]
+
+    def read(self, view: memoryview, limit: int = READ_SIZE) -> int:
+        """See `Transport`."""
+        raw = self._plain.read(_SHARED_VIEW, limit)
+        if raw:
+            self._incoming.write(_SHARED_VIEW[:raw])
+        return self.decrypt(view)
+
+    def decrypt(self, view: memoryview) -> int:
+        """Fill `view` from what was received before."""
+        incoming = self._incoming
+        read = cast("_ReadInto", self._session.read)
+        filled = 0
+        ended = False
+        try:
+            # One record a call. Asking once more when nothing is left would cost
+            # an exception for every packet of a quiet client.
+            while incoming.pending and not ended:
+                count = read(_RECORD, view[filled:])
+                filled += count
+                ended = count == 0
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            ended = True
+        if ended and not filled:
+            raise PeerClosed
+        if self._outgoing.pending:  # an answer to a key update
+            self._emit()
+        return filled
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See `Transport`."""
+        write = self._session.write
+        done = write(data)
+        if done < len(data):
+            view = memoryview(data)
+            while done < len(view):
+                done += write(view[done:])
+        self._emit()
+
+    def push(self) -> int:
+        """See `Transport`."""
+        return self._plain.push()
+
+    def finish(self) -> None:
+        """See `Transport`."""
+        if self.established and not self._plain.unsent:
+            with suppress(OSError):
+                self._session.unwrap()
+            with suppress(OSError):
+                self._emit()
+        self._plain.finish()
+
+    def _emit(self) -> None:
+        out = self._outgoing.read()
+        if not out:
+            return
+        if self._plain.unsent:
+            self._plain.unsent = bytes(self._plain.unsent) + out
+        else:
+            self._plain.write(out)

@@ -1,0 +1,1 @@
+"""WAITING: listeners, the public port, STUN, certificates, admission, admin."""

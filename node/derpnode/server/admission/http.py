@@ -1,0 +1,43 @@
+"""What sources that speak HTTP have in common."""
+
+import abc
+
+import aiohttp
+
+from derpnode.server.admission.verdict import Source
+
+
+class HttpSource(Source):
+    """Keeps one session, from the first question until it is closed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._open: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The session; made when it is first needed, in a running loop."""
+        if self._open is None:
+            self._open = self.connect()
+        return self._open
+
+    @abc.abstractmethod
+    def connect(self) -> aiohttp.ClientSession:
+        """Make a session. It needs no time limit: `Guard` sets one."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._open is not None:
+            await self._open.close()
+        self._open = None
+
+
+async def read_capped(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a body, but no more of it than that many bytes."""
+    body = bytearray()
+    while len(body) < limit:
+        chunk = await response.content.read(limit - len(body))
+        if not chunk:
+            break
+        body += chunk
+    return bytes(body)

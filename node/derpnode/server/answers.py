@@ -1,0 +1,233 @@
+"""Answers of the public ports: what each path says, and how it looks on the wire.
+
+Source of every status, header and body: protocol.md 2.5 and 2.9 to 2.14, observed
+at derper itself.
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+
+from derpnode.server.head import Request
+
+
+Headers = tuple[tuple[str, str], ...]
+
+_BROWSER: Headers = (
+    ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; frame-ancestors 'none'; form-action 'self'; "
+        "base-uri 'self'; block-all-mixed-content; object-src 'none'",
+    ),
+    ("X-Frame-Options", "DENY"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+_HTML = ("Content-Type", "text/html; charset=utf-8")
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
+_NO_STORE = (
+    "Cache-Control",
+    "no-cache, no-store, must-revalidate, no-transform, max-age=0",
+)
+_CHALLENGE = re.compile(r"[A-Za-z0-9.\-_:]{1,64}")
+
+_HOME = """\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>DERP</title></head>
+<body><h1>DERP</h1>
+<p>This is a relay for <a href="https://tailscale.com/">Tailscale</a> clients.</p>
+{status}</body></html>
+"""
+_DISABLED = "<p>Status: relaying is turned off here.</p>\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+    close: bool = False
+    """Whether the connection ends with it."""
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """The connection speaks DERP from here on."""
+
+    fast_start: bool
+    not_ideal: bool
+
+
+@dataclass(frozen=True)
+class WebSocket:
+    """The connection speaks DERP inside WebSocket messages from here on."""
+
+    accept_key: str
+    """The client's `Sec-WebSocket-Key`."""
+
+    subprotocol: str | None
+    """What is echoed; None where no token matched, and the connection ends."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a node's public ports say."""
+
+    derp_enabled: bool = True
+    home: str = "blank"
+    """`blank`, `default`, or a URL."""
+
+    bootstrap: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Addresses by published name; replaced as they are looked up."""
+
+
+def text(status: int, line: str, *headers: tuple[str, str]) -> Answer:
+    """Build a plain-text answer of one line."""
+    nosniff = ("X-Content-Type-Options", "nosniff")
+    return Answer(status, (_TEXT, nosniff, *headers), f"{line}\n".encode())
+
+
+def relay_answer(site: Site, request: Request) -> Answer | Upgrade | WebSocket:
+    """Answer a request on the relay's own port."""
+    if request.method == "CONNECT":
+        return Answer(403, (_TEXT,), b"CONNECT not enabled\n", close=True)
+    path = request.path
+    if path == "/derp":
+        return _derp(site, request)
+    if path in ("/derp/probe", "/derp/latency-check"):
+        return _probe(request)
+    if path == "/generate_204":
+        return no_content(request)
+    if path == "/debug" or path.startswith("/debug/"):
+        return text(403, "debug access denied")
+    if path == "/bootstrap-dns":
+        return _bootstrap(site)
+    if path == "/robots.txt":
+        return Answer(200, (*_BROWSER, _TEXT), b"User-agent: *\nDisallow: /\n")
+    return _redirect_to_clean(request) or _home(site)
+
+
+def port80_answer(site: Site, request: Request) -> Answer:
+    """Answer a request on the plain HTTP port beside a TLS one."""
+    if request.path == "/generate_204":
+        return no_content(request)
+    if request.target.startswith("/debug"):
+        answer = relay_answer(site, request)
+        return answer if isinstance(answer, Answer) else text(404, "not here")
+    if request.method not in ("GET", "HEAD"):
+        return text(400, "Use HTTPS")
+    location = f"https://{request.header('host')}{request.target}"
+    return Answer(302, (("Location", location),))
+
+
+def _derp(site: Site, request: Request) -> Answer | Upgrade | WebSocket:
+    if not site.derp_enabled:
+        return text(404, "derp server disabled")
+    upgrade = request.header("upgrade").lower()
+    if upgrade == "websocket" and "derp" in request.header("sec-websocket-protocol"):
+        return _websocket(request)
+    if upgrade not in ("websocket", "derp"):
+        # Early clients said WebSocket and spoke raw DERP, so that is served too.
+        return text(426, "DERP requires connection upgrade")
+    return Upgrade(
+        fast_start=request.header("derp-fast-start") == "1",
+        not_ideal=request.header("ideal-node") != "",
+    )
+
+
+def _websocket(request: Request) -> Answer | WebSocket:
+    """Check a WebSocket handshake. Source: RFC 6455, 4.2.1."""
+    if not request.http11 or not request.has_token("connection", "upgrade"):
+        return text(
+            426,
+            "WebSocket needs HTTP/1.1 and Connection: Upgrade",
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+        )
+    if request.method != "GET":
+        return text(405, "WebSocket needs GET")
+    if request.header("sec-websocket-version") != "13":
+        return text(400, "WebSocket needs version 13", ("Sec-WebSocket-Version", "13"))
+    keys = request.all("sec-websocket-key")
+    if len(keys) != 1 or not re.fullmatch(r"[A-Za-z0-9+/]{22}==", keys[0].strip()):
+        return text(400, "WebSocket needs one Sec-WebSocket-Key of 16 bytes")
+    offered = ",".join(request.all("sec-websocket-protocol")).split(",")
+    matching = (token.strip() for token in offered if token.strip().lower() == "derp")
+    return WebSocket(keys[0].strip(), next(matching, None))
+
+
+def _probe(request: Request) -> Answer:
+    if request.method not in ("GET", "HEAD"):
+        return text(405, "bogus probe method")
+    return Answer(200, (("Access-Control-Allow-Origin", "*"),))
+
+
+def no_content(request: Request) -> Answer:
+    """Answer a captive-portal check, echoing its challenge where it has one."""
+    challenge = request.header("x-tailscale-challenge")
+    if not _CHALLENGE.fullmatch(challenge):
+        return Answer(204, (_NO_STORE,))
+    return Answer(204, (_NO_STORE, ("X-Tailscale-Response", f"response {challenge}")))
+
+
+def _bootstrap(site: Site) -> Answer:
+    json_type = ("Content-Type", "application/json")
+    names = dict(site.bootstrap)
+    body = json.dumps(names, indent="\t").encode() if names else b""
+    return Answer(200, (*_BROWSER, json_type), body, close=True)
+
+
+def _redirect_to_clean(request: Request) -> Answer | None:
+    """Send a client that asked for `//a/../b` to `/b`, as Go's router does."""
+    path = request.path
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if path.endswith("/") and clean != "/":
+        clean += "/"
+    if clean == path:
+        return None
+    query = f"?{request.query}" if "?" in request.target else ""
+    return Answer(307, (("Location", clean + query),))
+
+
+def _home(site: Site) -> Answer:
+    if site.home == "blank":
+        return Answer(200, (*_BROWSER, _HTML))
+    if site.home == "default":
+        page = _HOME.format(status="" if site.derp_enabled else _DISABLED)
+        return Answer(200, (*_BROWSER, _HTML), page.encode())
+    return Answer(302, (*_BROWSER, ("Location", site.home)))
+
+
+def render(request: Request | None, answer: Answer, now: float) -> bytes:
+    """Write an answer as bytes.
+
+    Args:
+        request: What it answers; None for a request that could not be read.
+        answer: What is said.
+        now: Seconds since the epoch, for the Date header.
+    """
+    phrase = HTTPStatus(answer.status).phrase
+    lines = [f"HTTP/1.1 {answer.status} {phrase}"]
+    lines += [f"{name}: {value}" for name, value in answer.headers]
+    lines.append(f"Date: {formatdate(now, usegmt=True)}")
+    if answer.status != HTTPStatus.NO_CONTENT:
+        lines.append(f"Content-Length: {len(answer.body)}")
+    if not keeps_alive(request, answer):
+        lines.append("Connection: close")
+    head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return (
+        head if request is not None and request.method == "HEAD" else head + answer.body
+    )
+
+
+def keeps_alive(request: Request | None, answer: Answer) -> bool:
+    """Whether another request may follow this answer."""
+    if request is None or answer.close or not request.http11:
+        return False
+    return not request.has_token("connection", "close")

@@ -1,0 +1,26 @@
+// Command check asks a relay what a stock Tailscale 1.102 client would.
+package main
+
+import (
+	"derpmesh.test/interop/checks"
+	"tailscale.com/derp/derphttp"
+	"tailscale.com/types/key"
+)
+
+func main() {
+	checks.Main(checks.Library{
+		Version:    "1.102",
+		Pins:       true,
+		SetMeshKey: setMeshKey,
+		Forward:    forward,
+	})
+}
+
+func setMeshKey(client *derphttp.Client, hex string) (err error) {
+	client.MeshKey, err = key.ParseDERPMesh(hex)
+	return err
+}
+
+func forward(client *derphttp.Client, source, destination key.NodePublic, data []byte) error {
+	return client.ForwardPacket(source, destination, data)
+}

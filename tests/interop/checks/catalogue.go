@@ -1,0 +1,60 @@
+package checks
+
+import "time"
+
+// check is one fact about a relay.
+type check struct {
+	name  string
+	run   func(*T)
+	needs need
+	limit time.Duration
+}
+
+// need is what must be so for a check to mean anything.
+type need struct {
+	pins     bool // the region is pinned, and this client knows pins
+	appNames bool // this client tells names, and is told names
+	asked    bool // runs only when asked for by name
+}
+
+const ordinary = 30 * time.Second
+
+var catalogue = []check{
+	{"connect", connect, need{}, ordinary},
+	{"pin-right", pinRight, need{pins: true}, ordinary},
+	{"pin-wrong", pinWrong, need{pins: true}, ordinary},
+	{"pin-upper-case", pinUpperCase, need{pins: true}, ordinary},
+	{"fast-start", fastStart, need{}, ordinary},
+	{"no-fast-start", noFastStart, need{}, ordinary},
+	{"tls-1.2", oldTLS, need{}, ordinary},
+	{"latency-check", latencyCheck, need{}, ordinary},
+	{"captive-portal", captivePortal, need{}, ordinary},
+	{"stun", stunAnswer, need{}, ordinary},
+	{"websocket", webSocket, need{}, ordinary},
+	{"sizes", sizes, need{}, ordinary},
+	{"to-oneself", toOneself, need{}, ordinary},
+	{"order-10000", order, need{}, ordinary},
+	{"bulk-30-in-flight", bulk, need{}, ordinary},
+	{"ping", ping, need{}, ordinary},
+	{"duplicate-newest", newestIsActive, need{}, ordinary},
+	{"duplicate-speaker", speakerIsActive, need{}, ordinary},
+	{"duplicate-survivor", survivorTakesOver, need{}, ordinary},
+	{"duplicate-bystanders", duplicatesDisturbNobody, need{}, ordinary},
+	{"peer-gone", peerGone, need{}, ordinary},
+	{"not-here", notHere, need{}, ordinary},
+	{"note-preferred", notePreferred, need{}, ordinary},
+	{"prober", proberIsServed, need{}, ordinary},
+	{"watch-flood", watchFlood, need{}, ordinary},
+	{"presence-fast", presenceIsFast, need{}, ordinary},
+	{"presence-per-connection", presencePerConnection, need{}, ordinary},
+	{"presence-flags", presenceFlags, need{}, ordinary},
+	{"app-name", appName, need{appNames: true}, ordinary},
+	{"app-name-limits", appNameLimits, need{}, ordinary},
+	{"forward", forward, need{}, ordinary},
+	{"close-peer", closePeer, need{}, ordinary},
+	{"no-mesh-right", noMeshRight, need{}, ordinary},
+	{"malformed", malformed, need{}, ordinary},
+	{"keepalive", keepAlive, need{asked: true}, 90 * time.Second},
+	{"refused", refused, need{asked: true}, ordinary},
+	{"websocket-limit", webSocketLimit, need{asked: true}, ordinary},
+}
