@@ -4,16 +4,23 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from derpmesh.config import DaemonConfig, load_daemon_config
+from derpmesh.membership.file import FileRegistry, dump_member
+from derpmesh.membership.model import Member
+from derpmesh.region import MeshRegion
 from derpnode import __version__
-from derpnode.config import InvalidConfig, NodeConfig, load_config
+from derpnode.config import InvalidConfig
 from derpnode.errors import ConfigError
 from derpnode.node import Node
+from derpnode.server.certificates import load_current
 from derpnode.server.log import set_up
+from derpnode.server.mapentry import map_entry
 
 
 logger = logging.getLogger(__name__)
@@ -48,11 +55,15 @@ def derpd(
     check_config: Annotated[
         bool, typer.Option("--check-config", help="Only validate, and say so.")
     ] = False,
+    print_node: Annotated[
+        bool,
+        typer.Option(
+            "--print-node", help="Print this node's entry for the region's file."
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override one key; repeatable."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable."),
     ] = None,
     _show_version: Annotated[
         bool,
@@ -61,12 +72,14 @@ def derpd(
 ) -> None:
     """Run one derpmesh node: a DERP relay and STUN server."""
     try:
-        found = load_config(_file(config), _settings(os.environ), settings or ())
+        found = load_daemon_config(_file(config), _settings(os.environ), settings or ())
         if check_config:
             typer.echo("configuration is valid")
-            return
-        set_up(found.log.level, found.log.format, node=found.node.name)
-        asyncio.run(_run(found))
+        elif print_node:
+            typer.echo(_entry(found), nl=False)
+        else:
+            set_up(found.log.level, found.log.format, node=found.node.name)
+            asyncio.run(_run(found))
     except (InvalidConfig, ConfigError) as exc:
         for line in str(exc).splitlines():
             typer.echo(f"derpd: {line}", err=True)
@@ -81,13 +94,39 @@ def _file(named: Path | None) -> Path | None:
     return usual if usual.exists() else None
 
 
-def _settings(environ: os._Environ[str]) -> dict[str, str]:
+def _settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Take the environment but for what is no key of the configuration."""
     return {name: value for name, value in environ.items() if name != "DERPD_CONFIG"}
 
 
-async def _run(config: NodeConfig) -> None:
+def _entry(config: DaemonConfig) -> str:
+    """Describe this node for the region's file; makes its certificate if need be."""
+    entry = map_entry(
+        config,
+        load_current(config),
+        config.derp.listen[0].port,
+        config.stun.listen[0].port if config.stun.enabled else None,
+    )
+    fields = {
+        "name": entry["Name"],
+        "host": entry["HostName"],
+        "pin": entry.get("CertName"),
+        "ipv4": entry.get("IPv4"),
+        "ipv6": entry.get("IPv6"),
+        "derp_port": entry.get("DERPPort"),
+        "stun_port": entry.get("STUNPort"),
+        "can_port80": entry.get("CanPort80"),
+    }
+    known = {name: value for name, value in fields.items() if value is not None}
+    return dump_member(Member.model_validate(known))
+
+
+async def _run(config: DaemonConfig) -> None:
     node = Node(config)
+    if node.mesh_key is not None:
+        file = config.registry.file
+        registry = FileRegistry(file) if file is not None else None
+        MeshRegion(node, config, node.mesh_key, registry)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)

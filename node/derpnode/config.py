@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Literal, Self, TypeVar, cast
 
 import yaml
 from pydantic import (
@@ -35,6 +35,7 @@ NO_ADDRESS = "none"
 """What a map says of a family that a node does not have."""
 
 _MAX_PORT = 65_535
+_PIN = re.compile(r"sha256-raw:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -137,6 +138,13 @@ def _ipv6(value: object) -> object:
     return ipaddress.IPv6Address(value)
 
 
+def _pin(text: str) -> str:
+    if not _PIN.fullmatch(text):
+        message = "not sha256-raw: and 64 lower-case hex digits"
+        raise ValueError(message)
+    return text
+
+
 def _path(value: object) -> object:
     return Path(value) if isinstance(value, str) else value
 
@@ -147,6 +155,7 @@ NodeName = Annotated[str, AfterValidator(_node_name)]
 Url = Annotated[str, AfterValidator(_url)]
 MapIPv4 = Annotated[ipaddress.IPv4Address | Literal["none"], BeforeValidator(_ipv4)]
 MapIPv6 = Annotated[ipaddress.IPv6Address | Literal["none"], BeforeValidator(_ipv6)]
+PinText = Annotated[str, AfterValidator(_pin)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -303,11 +312,33 @@ class AdmissionSection(Section):
         return (self.key_file is not None) + len(self.tailscaled) + len(self.urls)
 
 
+class MeshPeer(Section):
+    """A relay of the region that no registry names: a Go derper, say."""
+
+    url: Url
+    """`https://HOST[:PORT]`; its path is `/derp`."""
+
+    pin: PinText | None = None
+    """`sha256-raw:` and the SHA-256 of its certificate; else the chain is checked."""
+
+    ca_file: FilePath | None = None
+    """PEM file of what is trusted instead of the system's roots."""
+
+    dial: Listen | None = None
+    """`IP:PORT` to connect to, where it is not the URL's host."""
+
+
 class MeshSection(Section):
-    """The right to mesh."""
+    """The right to mesh, and relays that no registry names."""
 
     key_file: FilePath | None = None
     """File with the mesh key: 64 hex digits, readable by its owner alone."""
+
+    ca_file: FilePath | None = None
+    """PEM file of what is trusted of members without a pin; else the system's roots."""
+
+    peers: list[MeshPeer] = []
+    """Relays that are in the region beside its members. They must dial us, too."""
 
 
 class LimitsSection(Section):
@@ -427,6 +458,10 @@ class NodeConfig(Section):
 
     log: LogSection = LogSection()
 
+    def problems(self) -> Iterator[ConfigError]:
+        """Yield what is wrong between sections; each alone is already valid."""
+        yield from check_config(self)
+
     @property
     def tls_mode(self) -> Literal["files", "self-signed", "off"]:
         """How the public port gets its certificate, `auto` resolved."""
@@ -443,6 +478,9 @@ class NodeConfig(Section):
     def is_loopback(self) -> bool:
         """Whether nobody outside this machine can reach the relay."""
         return all(address.is_loopback for address in self.derp.listen)
+
+
+C = TypeVar("C", bound=NodeConfig)
 
 
 def check_config(config: NodeConfig) -> Iterator[ConfigError]:
@@ -487,9 +525,20 @@ def load_config(
     environ: Mapping[str, str],
     overrides: Sequence[str] = (),
 ) -> NodeConfig:
+    """Read the configuration of a node alone; see `read_config`."""
+    return read_config(NodeConfig, path, environ, overrides)
+
+
+def read_config(
+    model: type[C],
+    path: Path | None,
+    environ: Mapping[str, str],
+    overrides: Sequence[str] = (),
+) -> C:
     """Read a configuration and check it whole.
 
     Args:
+        model: What it must be.
         path: The YAML file; None for the defaults alone.
         environ: Environment variables; those with our prefix set keys.
         overrides: `a.b=VALUE` texts, the value in YAML; they win over all.
@@ -508,10 +557,11 @@ def load_config(
             )
         _assign(tree, name, value)
     try:
-        config = NodeConfig.model_validate(tree)
+        config = model.model_validate(tree)
     except ValidationError as exc:
-        raise InvalidConfig([_problem(error) for error in exc.errors()]) from None
-    problems = list(check_config(config))
+        problems = [_problem(model, error) for error in exc.errors()]
+        raise InvalidConfig(problems) from None
+    problems = list(config.problems())
     if problems:
         raise InvalidConfig(problems)
     return config
@@ -557,21 +607,22 @@ def _assign(tree: Tree, dotted: str, text: str) -> None:
         tree[last] = text
 
 
-def _problem(error: ErrorDetails) -> ConfigError:
+def _problem(model: type[BaseModel], error: ErrorDetails) -> ConfigError:
     """Put one finding of pydantic into our words: key, value, reason, remedy."""
     path = [part for part in error["loc"] if not str(part).startswith("function-")]
     setting = ".".join(str(part) for part in path)
     if error["type"] == "extra_forbidden":
-        return ConfigError(setting, error["input"], "unknown key", _nearest(path))
+        return ConfigError(
+            setting, error["input"], "unknown key", _nearest(model, path)
+        )
     reason = error["msg"].removeprefix("Value error, ")
     reason = reason[0].lower() + reason[1:]
     value = error["input"] if error["type"] != "missing" else None
     return ConfigError(setting, value, reason, "see docs/reference/configuration.md")
 
 
-def _nearest(path: Sequence[int | str]) -> str:
+def _nearest(section: type[BaseModel], path: Sequence[int | str]) -> str:
     """Say which keys there are, the most alike first."""
-    section: type[BaseModel] = NodeConfig
     for part in path[:-1]:
         field = section.model_fields.get(str(part))
         if field is None or not isinstance(field.annotation, type):

@@ -37,3 +37,16 @@ class ConfigError(NodeError):
 
     def __str__(self) -> str:
         return f"{self.setting} = {self.value!r}: {self.reason}; {self.hint}"
+
+
+@dataclass(eq=False)
+class LastServingNode(NodeError):
+    """A node that no other can stand in for is not drained."""
+
+    node: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.node} is the last serving node of its region; start another one, "
+            "or force it"
+        )

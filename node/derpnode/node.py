@@ -10,12 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from derpnode import __version__
 from derpnode.config import Address, NodeConfig
-from derpnode.errors import ConfigError
+from derpnode.errors import LastServingNode
 from derpnode.plane.contract import (
-    AcceptLimits,
     ConnectionId,
-    Endpoint,
-    ListenerId,
+    Plane,
     PlaneLimits,
     ReceiveLimit,
     ServerTls,
@@ -30,14 +28,15 @@ from derpnode.server.certificates import (
     Certificates,
     TlsIdentity,
     certificate_files,
-    self_signed_files,
 )
 from derpnode.server.front import Front, Role
 from derpnode.server.goodbye import say_goodbye
 from derpnode.server.identity import load_identity, load_mesh_key
+from derpnode.server.listeners import Listeners
 from derpnode.server.logins import Logins
 from derpnode.server.mapentry import map_entry, ready_node_line
 from derpnode.server.readiness import Readiness
+from derpnode.server.region import Alone, RegionPort
 from derpnode.server.selfcheck import check_itself
 from derpnode.server.stun import StunServer
 from derpnode.server.switchboard import Switchboard
@@ -70,28 +69,28 @@ class Node:
         self.version = __version__
         self.started_at = _now()
         self._started = time.monotonic()
-        identity = load_identity(config.state_dir)
-        self.server_key = identity.public
+        self.identity = load_identity(config.state_dir)
+        self.server_key = self.identity.public
         mesh_file = config.mesh.key_file
-        mesh_key = load_mesh_key(mesh_file) if mesh_file is not None else None
-        self.has_mesh_key = mesh_key is not None
+        self.mesh_key = load_mesh_key(mesh_file) if mesh_file is not None else None
+        self.has_mesh_key = self.mesh_key is not None
         self.certificates = self._certificates()
         self._meta = meta_certificate(
             self.server_key, now=_now(), signer=Ed25519PrivateKey.generate()
         )
         self.admission = make_admission(config.admission, on_removed=self._removed)
         self.switchboard = Switchboard(time.monotonic, _receive_limit(config))
-        self.plane = PythonPlane(
+        self.plane: Plane = PythonPlane(
             self.switchboard.events, _plane_limits(config), asyncio.get_running_loop()
         )
         self.relay = Relay(self.switchboard, self.server_key)
         self.logins = Logins(
-            identity,
-            mesh_key,
+            self.identity,
+            self.mesh_key,
             self.admission,
             disallowed=config.derp.disallow_app_names,
             clock=time.monotonic,
-            spawn=self._spawn,
+            spawn=self.spawn,
         )
         self.front = Front(
             self.plane,
@@ -106,15 +105,16 @@ class Node:
         self.switchboard.join(self.plane, self.relay, self.front, self.logins)
         self.readiness = Readiness(self._check, self._ready_changed)
         self.stun = (
-            StunServer(config.stun.listen, serving=lambda: self.state == "serving")
+            StunServer(config.stun.listen, serving=self._answers_stun)
             if config.stun.enabled
             else None
         )
         self._admin = AdminServer(self)
-        self._public: dict[ListenerId, Endpoint] = {}
-        self._http: dict[ListenerId, Endpoint] = {}
-        self._ports: dict[Address, int] = {}
-        self._internal: Endpoint | None = None
+        self._ports = Listeners(self.plane, config, self.front.roles, self._server_tls)
+        self.region: RegionPort = Alone()
+        """The other nodes; set before `run`."""
+
+        self._draining: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -123,9 +123,11 @@ class Node:
 
     @property
     def state(self) -> str:
-        """One of `starting`, `serving`, `unready`, `draining`."""
+        """One of `starting`, `serving`, `unready`, `draining`, `drained`."""
         if self._stopping.is_set():
             return "draining"
+        if self._draining is not None:
+            return "drained" if self._draining.done() else "draining"
         if self.readiness.ready:
             return "serving"
         return "starting" if self.readiness.failure == "starting" else "unready"
@@ -135,6 +137,8 @@ class Node:
         """Why the node is not serving; empty while it is."""
         if self._stopping.is_set():
             return ["stopping"]
+        if self._draining is not None:
+            return ["an operator asked for a drain"]
         return [self.readiness.failure] if self.readiness.failure is not None else []
 
     @property
@@ -144,26 +148,25 @@ class Node:
 
     def listeners(self) -> dict[str, list[str]]:
         """Addresses in use, by kind."""
-        stun = zip(self.config.stun.listen, self.stun.ports if self.stun else ())
+        stun = zip(
+            self.config.stun.listen, self.stun.ports if self.stun else (), strict=False
+        )
         return {
-            "derp": [str(Address(*found)) for found in self._public.values()],
-            "http": [str(Address(*found)) for found in self._http.values()],
+            "derp": self._ports.addresses(Role.RELAY),
+            "http": self._ports.addresses(Role.HTTP),
             "stun": [str(Address(listen.host, port)) for listen, port in stun],
             "admin": self._admin.addresses,
         }
 
     def map_entry(self) -> dict[str, object]:
         """This node as a `DERPNode`."""
-        return map_entry(self.config, self._identity, self._derp_port, self._stun_port)
+        return map_entry(
+            self.config, self._identity, self._ports.derp_port, self._stun_port
+        )
 
     @property
     def _identity(self) -> TlsIdentity | None:
         return self.certificates.current if self.certificates is not None else None
-
-    @property
-    def _derp_port(self) -> int:
-        first = self.config.derp.listen[0]
-        return self._ports.get(first, first.port)
 
     @property
     def _stun_port(self) -> int | None:
@@ -178,16 +181,21 @@ class Node:
             ConfigError: An address cannot be bound; nothing is left behind.
         """
         try:
-            self._listen()
+            self._ports.start()
+            if self.stun is not None:
+                self.stun.start()
             await self._admin.start()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 background = [tasks.create_task(job) for job in self._jobs()]
                 self._announce()
                 await self._stopping.wait()
-                await self._drain()
+                self._ports.close_public()
+                await self._goodbye("this relay is restarting", self.config.drain_grace)
                 for task in background:
                     task.cancel()
+                if self._draining is not None:
+                    self._draining.cancel()
         finally:
             await self._close()
 
@@ -214,32 +222,72 @@ class Node:
         ]
         if self.certificates is not None:
             jobs.append(self.certificates.watch())
-        return jobs
+        return [*jobs, *self.region.jobs()]
 
     async def _front_ticks(self) -> None:
         while True:
             await asyncio.sleep(_FRONT_TICK)
             self.front.tick()
+            self.relay.tick(time.monotonic())
 
     def _announce(self) -> None:
         line = ready_node_line(
-            self.config, self._identity, self._derp_port, self._stun_port
+            self.config, self._identity, self._ports.derp_port, self._stun_port
         )
         logger.info("node %s: for the DERP map: %s", self.config.node.name, line)
         logger.info("node key %s", node_key_text(self.server_key))
         if self.config.admission.mode == "open":
             logger.warning("admission is open: whoever can reach this node may relay")
 
-    async def _drain(self) -> None:
-        self._close_public()
-        goodbye = say_goodbye(
+    # Sending clients elsewhere.
+
+    def drain(self, *, grace: float, force: bool = False) -> None:
+        """Refuse new clients and send those that are here to the other nodes.
+
+        Args:
+            grace: Seconds that it may take.
+            force: Also when no other node takes clients.
+
+        Raises:
+            LastServingNode: No other node takes clients.
+        """
+        if self._draining is not None or self._tasks is None:
+            return
+        if self.region.siblings_serving == 0 and not force:
+            raise LastServingNode(self.config.node.name)
+        logger.warning("node %s: draining", self.config.node.name)
+        self._ports.close_public()
+        self._draining = self._tasks.create_task(
+            self._goodbye("this relay is in maintenance", grace)
+        )
+
+    def undrain(self) -> None:
+        """Take clients again."""
+        if self._draining is None:
+            return
+        logger.warning("node %s: taking clients again", self.config.node.name)
+        self._draining.cancel()
+        self._draining = None
+        if self.readiness.ready and not self._stopping.is_set():
+            self._ports.open_public()
+
+    async def _goodbye(self, text: str, grace: float) -> None:
+        await say_goodbye(
             self.relay,
             self.plane,
-            grace=self.config.drain_grace,
+            text=text,
+            grace=grace,
+            siblings=self.region.siblings_serving,
             send=self.switchboard.send,
             sleep=self._pause,
         )
-        await goodbye
+
+    def _answers_stun(self) -> bool:
+        """Whether clients may measure this node: it, or a sibling, takes them."""
+        if self.state == "serving":
+            return True
+        is_leaving = self._stopping.is_set() or self._draining is not None
+        return is_leaving and self.region.siblings_serving > 0
 
     async def _pause(self, delay: float) -> None:
         """Wait, unless the end is to come at once."""
@@ -250,6 +298,7 @@ class Node:
             pass
 
     async def _close(self) -> None:
+        self.region.close()
         self.plane.shutdown()
         if self.stun is not None:
             self.stun.close()
@@ -260,11 +309,9 @@ class Node:
     # Listeners and certificates.
 
     def _certificates(self) -> Certificates | None:
-        if self.config.tls_mode == "off":
+        files = certificate_files(self.config)
+        if files is None:
             return None
-        files = certificate_files(self.config) or self_signed_files(
-            self.config.state_dir, self.config.node.host
-        )
         return Certificates(files, now=_now, on_change=self._new_certificate)
 
     def _server_tls(self) -> ServerTls | None:
@@ -272,72 +319,23 @@ class Node:
         return identity.server_tls(self._meta) if identity is not None else None
 
     def _new_certificate(self, identity: TlsIdentity) -> None:
-        for listener, role in self.front.roles.items():
-            if role is not Role.HTTP:
-                self.plane.set_tls(listener, identity.server_tls(self._meta))
-
-    def _listen(self) -> None:
-        """Open everything, or nothing."""
-        loopback = Endpoint("127.0.0.1", 0)
-        listener, self._internal = self.plane.listen(
-            loopback, self._server_tls(), AcceptLimits()
-        )
-        self.front.roles[listener] = Role.INTERNAL
-        self._open_public()
-        if self.config.http.enabled and self.config.tls_mode != "off":
-            self._open(self.config.http.listen, Role.HTTP, "http.listen")
-        if self.stun is not None:
-            self.stun.start()
-
-    def _open_public(self) -> None:
-        self._open(self.config.derp.listen, Role.RELAY, "derp.listen")
-
-    def _open(self, addresses: list[Address], role: Role, setting: str) -> None:
-        opened = self._http if role is Role.HTTP else self._public
-        tls = self._server_tls() if role is Role.RELAY else None
-        for address in addresses:
-            # A port that the kernel chose stays ours when we open it again.
-            port = self._ports.get(address, address.port)
-            try:
-                listener, bound = self.plane.listen(
-                    Endpoint(address.host, port), tls, _accept_limits(self.config)
-                )
-            except OSError as exc:
-                raise ConfigError(
-                    setting,
-                    str(address),
-                    reason=f"cannot listen: {exc.strerror}",
-                    hint="free the port, choose another, or allow low ports "
-                    "(CAP_NET_BIND_SERVICE)",
-                ) from exc
-            self._ports[address] = bound.port
-            opened[listener] = Endpoint(address.host, bound.port)
-            self.front.roles[listener] = role
-
-    def _close_public(self) -> None:
-        for listener in self._public:
-            self.plane.stop(listener)
-            del self.front.roles[listener]
-        self._public.clear()
+        self._ports.use(identity.server_tls(self._meta))
 
     # Readiness.
 
     async def _check(self) -> str | None:
-        if self._internal is None:
-            return "not listening"
         key = self.server_key if self.config.derp.enabled else None
-        return await check_itself(
-            self._internal, key, tls=self.certificates is not None
-        )
+        name = self.config.node.host if self.certificates is not None else None
+        return await check_itself(self._ports.internal, key, server_name=name)
 
     def _ready_changed(self, ready: bool) -> None:
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self._draining is not None:
             return
         if not ready:
-            self._close_public()
-        elif not self._public:
+            self._ports.close_public()
+        elif not self._ports.is_public:
             logger.info("readiness: well again; opening the public listeners")
-            self._open_public()
+            self._ports.open_public()
 
     # Small events.
 
@@ -345,7 +343,8 @@ class Node:
         site = self.front.site
         self.front.site = Site(site.derp_enabled, site.home, names)
 
-    def _spawn(self, job: Coroutine[None, None, None]) -> None:
+    def spawn(self, job: Coroutine[None, None, None]) -> None:
+        """Run something in the background, for as long as the node runs."""
         if self._tasks is None:
             job.close()
         else:
@@ -354,7 +353,7 @@ class Node:
     def _removed(self, keys: Set[NodeKey]) -> None:
         """Ask again about clients whose key left the file."""
         self.admission.forget(keys)
-        self._spawn(self._reconsider(keys))
+        self.spawn(self._reconsider(keys))
 
     async def _reconsider(self, keys: Set[NodeKey]) -> None:
         """Close those that no other source allows."""
@@ -382,16 +381,4 @@ def _plane_limits(config: NodeConfig) -> PlaneLimits:
         write_timeout=limits.write_timeout,
         tcp_user_timeout=limits.tcp_user_timeout,
         tcp_keepalive=limits.tcp_keepalive,
-    )
-
-
-def _accept_limits(config: NodeConfig) -> AcceptLimits:
-    limits = config.limits
-    return AcceptLimits(
-        rate=limits.accept_rate,
-        burst=limits.accept_burst,
-        handshakes=limits.handshakes,
-        source_handshakes=limits.source_handshakes,
-        source_connections=limits.source_connections,
-        connections=limits.connections,
     )

@@ -6,21 +6,39 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import pytest
 
 from tests.interop.region import Region, Server, Tls, run_region
-from tests.support.peers import PEERS, BuildFailed, MissingTool, peer
+from tests.support.peers import PEERS, BuildFailed, MissingTool, peer, unbuilt
 
 
 # Every check is run against the original too: that is what makes it a fact.
 SERVERS: tuple[Server, ...] = ("ours", "derper-1.104")
 
+HERE = Path(__file__).parent
+
+
+class Verdict(TypedDict):
+    """What a driver prints of one check."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+Check = Callable[[Region, str, str], Verdict]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests last that wait for what began with the first."""
-    items.sort(key=lambda item: "keepalives" in getattr(item, "fixturenames", ()))
+    items.sort(key=_is_slow)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    slow = item.get_closest_marker("slow") is not None
+    return slow and item.path.is_relative_to(HERE)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -28,9 +46,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = any(item.get_closest_marker("interop") for item in session.items)
     if not wanted or session.config.option.collectonly:
         return
+    missing = ", ".join(unbuilt())
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line("interop: building peers that are not there yet (minutes)")
+    if missing and reporter is not None:
+        reporter.write_line(f"interop: building {missing}; this takes minutes, once")
     with contextlib.suppress(MissingTool, BuildFailed):  # told by the fixture
         _build_all()
 
@@ -77,9 +96,7 @@ class Regions:
 
 
 @pytest.fixture(scope="session")
-def regions(
-    built: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Regions]:
+def regions(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regions]:
     """All regions of this run, stopped at its end."""
     with contextlib.ExitStack() as stack:
         yield Regions(tmp_path_factory.mktemp("regions"), stack)
@@ -88,11 +105,36 @@ def regions(
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Server:
     """Whose relay is under test."""
-    return request.param
+    return cast("Server", request.param)
+
+
+@pytest.fixture(scope="session")
+def keepalives(
+    request: pytest.FixtureRequest, regions: Regions
+) -> Iterator[dict[Server, subprocess.Popen[str]]]:
+    """Checks of more than a minute, begun before the first test that has a region."""
+    servers = [
+        cast("Server", item.callspec.params["server"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == "test_keepalive"
+    ]
+    started: dict[Server, subprocess.Popen[str]] = {}
+    for server in servers:
+        with contextlib.suppress(Exception):  # its own tests will tell
+            region = regions.get(server, "pinned")
+            started[server] = start_check(region, "1.104", "keepalive")
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
-def region_pinned(regions: Regions, server: Server) -> Region:
+def region_pinned(
+    regions: Regions,
+    server: Server,
+    keepalives: dict[Server, subprocess.Popen[str]],
+) -> Region:
     """A region that clients know by its certificate's hash."""
     return regions.get(server, "pinned")
 
@@ -103,11 +145,8 @@ def region_ca(regions: Regions, server: Server) -> Region:
     return regions.get(server, "ca")
 
 
-type Verdict = dict[str, Any]
-
-
 @pytest.fixture(scope="session")
-def check(built: None) -> Callable[[Region, str, str], Verdict]:
+def check(built: None) -> Check:
     """Run one check with the client of a release; return what it printed."""
 
     def run(region: Region, client: str, name: str) -> Verdict:
@@ -133,4 +172,4 @@ def judge(output: str, errors: str) -> Verdict:
     """Return the only verdict of a driver."""
     lines = output.splitlines()
     assert len(lines) == 1, f"{len(lines)} verdicts; it said:\n{output}{errors}"
-    return json.loads(lines[0])
+    return cast("Verdict", json.loads(lines[0]))

@@ -6,6 +6,7 @@ asks a relay cannot tell which one it is.
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import secrets
@@ -16,13 +17,14 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -41,15 +43,38 @@ STOP_LIMIT = 10.0
 LOOPBACK = "127.0.0.1"
 
 
+class Node(TypedDict):
+    """One relay in the document of a demo."""
+
+    name: str
+    host: str
+    derp_port: int
+    http_port: int
+    stun_port: int
+    pin: str
+    admin: str
+    pid: int
+
+
+class Demo(TypedDict):
+    """What of that document is used here."""
+
+    region: int
+    mesh_key_file: str
+    derp_map_file: str
+    ca_file: str | None
+    nodes: list[Node]
+
+
 @dataclass(frozen=True)
 class Region:
     """A running region and how to reach it."""
 
     document: Path
-    demo: dict[str, Any]
+    demo: Demo
 
     @property
-    def node(self) -> dict[str, Any]:
+    def node(self) -> Node:
         """The region's only node, as the document has it."""
         return self.demo["nodes"][0]
 
@@ -66,18 +91,22 @@ class Region:
 
     def metric(self, name: str) -> float:
         """Read one of the node's metrics by derper's name."""
-        for page in ("/metrics", "/debug/varz"):
-            with contextlib.suppress(OSError):
-                return _metric(self.node["admin"] + page, name)
-        raise AssertionError(f"{self.node['admin']} shows no {name}")
+        admin = self.node["admin"].removeprefix("http://")
+        for path in ("/metrics", "/debug/varz"):
+            for line in _page(admin, path):
+                if line.startswith(f"{name} "):
+                    return float(line.split()[1])
+        pytest.fail(f"{admin} shows no {name}")
 
 
-def _metric(url: str, name: str) -> float:
-    with urllib.request.urlopen(url, timeout=5) as page:
-        for line in page.read().decode().splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.split()[1])
-    raise OSError(f"{url} has no {name}")
+def _page(address: str, path: str) -> list[str]:
+    """Return the lines at a path, none if the answer is not 200."""
+    connection = http.client.HTTPConnection(address, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read().decode()
+        return body.splitlines() if response.status == HTTPStatus.OK else []
 
 
 @contextlib.contextmanager
@@ -105,13 +134,19 @@ def run_region(
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, **options: Any
+    command: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a program until the block ends; what it says on stderr goes to the log."""
     with (
         log.open("a") as stderr,
         subprocess.Popen(
-            [str(word) for word in command], stderr=stderr, text=True, **options
+            [str(word) for word in command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         ) as process,
     ):
         try:
@@ -133,8 +168,8 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def _demo(folder: Path, tls: Tls, verify: Path | None) -> Iterator[dict[str, Any]]:
-    command = [
+def _demo(folder: Path, tls: Tls, verify: Path | None) -> Iterator[Demo]:
+    command: list[str | Path] = [
         *(sys.executable, "-m", "derpctl", "demo", "--nodes", "1", "--hold"),
         *("-o", "json", "--dir", folder, "--tls", tls),
     ]
@@ -142,11 +177,12 @@ def _demo(folder: Path, tls: Tls, verify: Path | None) -> Iterator[dict[str, Any
         command += ["--set", "admission.mode=any"]
         command += ["--set", f"admission.tailscaled=[{json.dumps(str(verify))}]"]
     log = folder / "demo.log"
-    with running(command, log, stdout=subprocess.PIPE) as process:
+    with running(command, log) as process:
+        demo: Demo = json.loads(_line(process, log))
         try:
-            yield json.loads(_line(process, log))
+            yield demo
         finally:
-            _end_demo(process)
+            _end_demo(process, demo)
 
 
 def _line(process: subprocess.Popen[str], log: Path) -> str:
@@ -154,19 +190,23 @@ def _line(process: subprocess.Popen[str], log: Path) -> str:
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        if not selector.select(START_LIMIT):
-            raise AssertionError(f"not ready in {START_LIMIT} s:\n{log.read_text()}")
+        ready = selector.select(START_LIMIT)
+    assert ready, f"not ready in {START_LIMIT} s:\n{log.read_text()}"
     line = process.stdout.readline()
     assert line, f"ended instead of being ready:\n{log.read_text()}"
     return line
 
 
-def _end_demo(process: subprocess.Popen[str]) -> None:
+def _end_demo(process: subprocess.Popen[str], demo: Demo) -> None:
     """A held demo stops all it started within 5 s of SIGTERM, and says nothing more."""
-    started = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.wait(STOP_LIMIT)
-    assert time.monotonic() - started < 5
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        for node in demo["nodes"]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(node["pid"], signal.SIGKILL)
+        raise
     assert process.stdout is not None
     assert process.stdout.read() == ""
 
@@ -177,13 +217,13 @@ def _end_demo(process: subprocess.Popen[str]) -> None:
 @contextlib.contextmanager
 def _derper(
     binary: Path, folder: Path, tls: Tls, verify: Path | None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Demo]:
     host = LOOPBACK if tls == "pinned" else "localhost"
     ca_file = _make_certificates(folder, host) if tls == "ca" else None
     mesh_key = folder / "mesh.key"
     mesh_key.write_text(secrets.token_hex(32))
     derp_port, http_port, stun_port = free_ports(3)
-    command = [
+    command: list[str | Path] = [
         *(binary, "-hostname", host, "-certmode", "manual", "-certdir", folder),
         *("-a", f"{LOOPBACK}:{derp_port}", "-http-port", str(http_port)),
         *("-stun-port", str(stun_port), "-c", folder / "derper.key"),
@@ -192,9 +232,9 @@ def _derper(
     if verify is not None:
         command += ["-verify-clients", "-socket", verify]
     log = folder / "derper.log"
-    with running(command, log, stdout=subprocess.DEVNULL) as process:
+    with running(command, log) as process:
         await_port(process, derp_port, log)
-        node = {
+        node: Node = {
             "name": "900a",
             "host": host,
             "derp_port": derp_port,
@@ -210,7 +250,7 @@ def _derper(
             "region": 900,
             "mesh_key_file": str(mesh_key),
             "derp_map_file": str(map_file),
-            "ca_file": ca_file and str(ca_file),
+            "ca_file": str(ca_file) if ca_file else None,
             "nodes": [node],
         }
 
@@ -240,7 +280,7 @@ def _pin(certificate: Path) -> str:
     return f"sha256-raw:{hashlib.sha256(der).hexdigest()}"
 
 
-def _map(node: dict[str, Any]) -> dict[str, Any]:
+def _map(node: Node) -> object:
     mapped = {
         "Name": node["name"],
         "RegionID": 900,

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -29,6 +30,9 @@ CHECKS = INTEROP / "checks"
 
 # Lines of a failed build that are worth showing.
 _TAIL = 20
+
+# Seconds after which a build that nobody asked for is deleted.
+_FORGOTTEN = 14 * 24 * 3600
 
 
 @dataclass(eq=False)
@@ -161,12 +165,21 @@ def peer(name: str) -> Path:
     if name not in PEERS:
         raise UnknownPeer(name)
     build = PEERS[name]
-    home = _cache() / f"{build.release}-{build.key}"
+    home = _home(build)
     if not home.is_dir():
         with _one_at_a_time():
             if not home.is_dir():
+                _forget_old()
                 _build(build, home)
+    os.utime(home)
     return home / name.removesuffix(f"-{build.release}")
+
+
+def unbuilt() -> list[str]:
+    """Name the peers that are not there yet."""
+    return [
+        name for build in BUILDS if not _home(build).is_dir() for name in build.names
+    ]
 
 
 def require_go() -> str:
@@ -181,6 +194,10 @@ def require_go() -> str:
     return found
 
 
+def _home(build: Build) -> Path:
+    return _cache() / f"{build.release}-{build.key}"
+
+
 def _cache() -> Path:
     configured = os.environ.get("DERPMESH_PEERS")
     folder = Path(configured or "~/.cache/derpmesh/peers").expanduser()
@@ -193,6 +210,13 @@ def _one_at_a_time() -> Iterator[None]:
     with (_cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _forget_old() -> None:
+    oldest = datetime.now(UTC).timestamp() - _FORGOTTEN
+    for folder in _cache().iterdir():
+        if folder.is_dir() and folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder)
 
 
 def _build(build: Build, home: Path) -> None:

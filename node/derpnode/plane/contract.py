@@ -57,7 +57,10 @@ class Flags(enum.IntFlag):
     QUESTIONED = 4
     """Was asked whether it lives: the same."""
 
-    SETTLED = 8
+    LINK = 8
+    """We dialled it: it sends what servers send, and packets only leave by it."""
+
+    SETTLED = 16
     """Its login is over, though it stays a stream: not a handshake any more."""
 
 
@@ -117,9 +120,26 @@ class ServerTls:
     """The only SNI that is answered; None answers any, and none."""
 
 
+@dataclass(frozen=True)
+class ClientTls:
+    """How a connection that we dial is secured."""
+
+    server_name: str
+    """DNS name or IP literal; a name is sent as SNI."""
+
+    verify: bool = True
+    """Check the chain and the name. False where a pin is checked above instead."""
+
+    ca_pem: bytes | None = None
+    """What is trusted, PEM; None trusts what the system does."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AcceptLimits:
-    """What strangers may cost. 0 turns a cap off; loopback is never capped by source."""
+    """What strangers may cost. 0 turns a cap off.
+
+    Loopback has no rate, and is never capped by source.
+    """
 
     rate: int = 0
     """New connections a second; more are accepted and closed at once."""
@@ -192,6 +212,15 @@ class Opened(NamedTuple):
     tls_version: str | None
 
 
+class Connected(NamedTuple):
+    """A connection that we dialled is up, and through TLS."""
+
+    id: ConnectionId
+    peer: Endpoint
+    certificate: bytes
+    """The leaf that the peer showed, DER; empty without TLS."""
+
+
 class Bytes(NamedTuple):
     """A connection in stream state received this; kept until consumed."""
 
@@ -242,7 +271,7 @@ class Activity(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A connection is no more. Exactly once for each `Opened`, and last."""
+    """A connection is no more. Once for each `Opened` and each `connect`, and last."""
 
     id: ConnectionId
     reason: CloseReason
@@ -251,7 +280,16 @@ class Closed(NamedTuple):
 
 
 Event = (
-    Opened | Bytes | Drained | Frame | NoRoute | Packet | FirstFrom | Activity | Closed
+    Opened
+    | Connected
+    | Bytes
+    | Drained
+    | Frame
+    | NoRoute
+    | Packet
+    | FirstFrom
+    | Activity
+    | Closed
 )
 
 EventSink = Callable[[Sequence[Event]], None]
@@ -321,6 +359,14 @@ class Plane(Protocol):
 
     def stop(self, listener: ListenerId) -> None:
         """Take what waits in the backlog, then close the listener."""
+
+    def connect(
+        self, address: Endpoint, tls: ClientTls | None, timeout: float
+    ) -> ConnectionId:
+        """Dial. `Connected` follows, or `Closed`: after `timeout` seconds at most.
+
+        The address is an IP literal: names are looked up above.
+        """
 
     def consume(self, connection: ConnectionId, offset: int) -> None:
         """Forget the bytes of a stream before this absolute offset."""

@@ -23,6 +23,12 @@ class Connections(Protocol):
     def mark_duplicate(self, connection: int, *, duplicate: bool) -> None:
         """Report every turn in which this connection speaks, or no longer."""
 
+    def question(self, connection: int) -> None:
+        """Ask a client whether it lives, and report when it speaks."""
+
+    def unquestion(self, connection: int) -> None:
+        """Stop reporting that."""
+
     def forget(self, receiver: int, source: NodeKey) -> None:
         """Report the next packet from `source` to `receiver` as the first."""
 

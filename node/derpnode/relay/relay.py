@@ -23,6 +23,10 @@ HOME_SETTLES = 5.0
 Source: derpserver.go, setPreferred."""
 
 
+ANSWER_TIMEOUT = 1.0
+"""Seconds without a frame that make a questioned connection a ghost."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Client:
     """One connection that has logged in."""
@@ -78,6 +82,12 @@ class RelayCounters:
     home_moves_out: int = 0
     multiforwarder_created: int = 0
     multiforwarder_deleted: int = 0
+    questions: int = 0
+    """Connections that were asked whether they live, as their key came up elsewhere."""
+
+    ghosts: int = 0
+    """Those that did not answer, and were closed."""
+
     forwarder_delete_other: int = 0
     """Removals of a forwarder that was not the one in use."""
 
@@ -109,6 +119,7 @@ class Relay:
         self._contacts = Contacts()
         self._forwarders = Forwarders()
         self._presence = Presence()
+        self._questioned: dict[int, float] = {}
         self.counters = RelayCounters()
 
     # Looking.
@@ -188,6 +199,7 @@ class Relay:
         client = self._clients.pop(connection, None)
         if client is None:
             return
+        self._questioned.pop(connection, None)
         self._contacts.remove(connection)
         self._presence.unwatch(connection)
         key = self._keys[client.key]
@@ -214,10 +226,15 @@ class Relay:
         self._tell_watchers()
 
     def spoke(self, connection: int) -> None:
-        """Give a duplicate that sent something the packets of its key."""
+        """Give a duplicate that sent something the packets of its key.
+
+        A connection that was questioned has answered by that.
+        """
         client = self._clients.get(connection)
         if client is None:
             return
+        if self._questioned.pop(connection, None) is not None:
+            self._port.unquestion(connection)
         key = self._keys[client.key]
         if key.active != connection:
             key.connections.remove(connection)
@@ -281,14 +298,42 @@ class Relay:
 
     # Links announce keys of other nodes.
 
-    def announced(self, key: NodeKey, link: int, *, in_flood: bool) -> None:
-        """Note that a link knows a way to a key."""
+    def announced(self, key: NodeKey, link: int, now: float, *, in_flood: bool) -> None:
+        """Note that a link knows a way to a key.
+
+        Unlike derper, a key that is also connected here makes us ask whether that
+        connection still lives: its client may have moved without our hearing of it.
+        """
         before = self._forwarders.count(key)
         changed = self._forwarders.add(key, link, in_flood=in_flood)
         after = self._forwarders.count(key)
         self.counters.multiforwarder_created += (before, after) == (1, 2)
-        if changed and key not in self._keys:
+        if key in self._keys:
+            self._question(key, now)
+        elif changed:
             self._port.set_forward(key, link)
+
+    def _question(self, key: NodeKey, now: float) -> None:
+        """Ask the connections of a key that said they answer.
+
+        Links of the mesh and probers, Go's among them, never answer a Ping.
+        """
+        for connection in self._keys[key].connections:
+            client = self._clients[connection]
+            asked = connection in self._questioned
+            if asked or client.mesh or client.prober or not client.can_ack_pings:
+                continue
+            self.counters.questions += 1
+            self._questioned[connection] = now + ANSWER_TIMEOUT
+            self._port.question(connection)
+
+    def tick(self, now: float) -> None:
+        """Close the questioned connections whose time to answer is up."""
+        late = [c for c, until in self._questioned.items() if until <= now]
+        for connection in late:
+            self.counters.ghosts += 1
+            self.unregister(connection)
+            self._port.close(connection, "it moved to another node")
 
     def withdrawn(self, key: NodeKey, link: int) -> None:
         """Note that a link knows a key no more."""

@@ -11,7 +11,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -258,6 +258,23 @@ def certificate_files(config: NodeConfig) -> PairFiles | None:
     if config.tls_mode == "files" and certificate is not None and key is not None:
         return PairFiles(certificate, key, config.node.host)
     return self_signed_files(config.state_dir, config.node.host)
+
+
+def load_current(config: NodeConfig) -> TlsIdentity | None:
+    """Read what the public port shows; makes a self-signed one where there is none.
+
+    Returns None where TLS is off.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    files = certificate_files(config)
+    if files is None:
+        return None
+    now = datetime.now(UTC)
+    if files.pinned:
+        return self_signed(config.state_dir, config.node.host, now)
+    return files.load(now)
 
 
 def self_signed_files(state_dir: Path, host: str) -> PairFiles:

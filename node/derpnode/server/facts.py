@@ -11,6 +11,7 @@ from derpnode.server.certificates import Certificates
 from derpnode.server.front import Front
 from derpnode.server.logins import Logins
 from derpnode.server.readiness import Readiness
+from derpnode.server.region import RegionPort
 from derpnode.server.stun import StunServer
 from derpnode.server.switchboard import Switchboard
 from derpnode.wire.keys import NodeKey
@@ -33,10 +34,11 @@ class NodeFacts(Protocol):
     stun: StunServer | None
     certificates: Certificates | None
     has_mesh_key: bool
+    region: RegionPort
 
     @property
     def state(self) -> str:
-        """One of `starting`, `serving`, `unready`, `draining`."""
+        """One of `starting`, `serving`, `unready`, `draining`, `drained`."""
 
     @property
     def reasons(self) -> list[str]:
@@ -51,3 +53,13 @@ class NodeFacts(Protocol):
 
     def map_entry(self) -> dict[str, object]:
         """This node as a `DERPNode`."""
+
+    def drain(self, *, grace: float, force: bool = False) -> None:
+        """Send the clients to the other nodes.
+
+        Raises:
+            LastServingNode: There is none that takes clients.
+        """
+
+    def undrain(self) -> None:
+        """Take clients again."""

@@ -59,6 +59,12 @@ Source: derpserver.go, accept, the deadline around recvClientKey."""
 TOTAL_TIMEOUT = 20.0
 """Seconds from the first byte to being let in, admission included."""
 
+LARGE_LOGIN = 16 * 1024
+"""Bytes of a ClientInfo that is large: real ones have a few hundred."""
+
+LARGE_LOGINS = 16
+"""Guests that may be sending a large one; more are turned away."""
+
 MAX_REQUESTS = 10_000
 """Requests that one connection may make."""
 
@@ -147,6 +153,7 @@ class Front:
         self.site = site
         self.roles: dict[ListenerId, Role] = {}
         self.guests: dict[ConnectionId, Guest] = {}
+        self._large: set[ConnectionId] = set()
         self.requests: Counter[str] = Counter()
         """HTTPS requests by TLS version."""
 
@@ -266,9 +273,13 @@ class Front:
             limits = f"{MIN_CLIENT_INFO} to {MAX_CLIENT_INFO}"
             self.turn_away(guest, f"ClientInfo: {size} bytes, limits are {limits}")
             return
+        if size > LARGE_LOGIN and not self._may_be_large(guest):
+            self.turn_away(guest, "too many large logins at once")
+            return
         end = HEADER_SIZE + size
         if len(guest.buffer) < end:
             return
+        self._large.discard(guest.connection)
         guest.stage = Stage.ASKED
         guest.deadline = self._clock() + TOTAL_TIMEOUT - LOGIN_TIMEOUT
         payload = bytes(guest.buffer[HEADER_SIZE:end])
@@ -276,6 +287,12 @@ class Front:
         guest.buffer.clear()
         visitor: Visitor = guest
         self._logins.begin(payload, visitor)
+
+    def _may_be_large(self, guest: Guest) -> bool:
+        self._large &= self.guests.keys()
+        if len(self._large) < LARGE_LOGINS:
+            self._large.add(guest.connection)
+        return guest.connection in self._large
 
     def admit(self, guest: Guest, login: Login, *, mesh: bool) -> None:
         """Hand a guest on that may relay, if it is still here."""

@@ -1,4 +1,4 @@
-"""Sending clients elsewhere before a node stops: told first, closed in batches."""
+"""Sending clients elsewhere: told first, then closed in batches, idle ones first."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from derpnode.wire.payloads import health, restarting
 logger = logging.getLogger(__name__)
 
 PACE = 200
-"""Clients sent away in a second, if the time allows: each costs a sibling a login."""
+"""Clients sent away in a second for each sibling: it costs that one a login."""
 
 STEP = 0.25
 """Seconds between two batches."""
@@ -21,39 +21,44 @@ STEP = 0.25
 SHARE = 0.8
 """Part of the grace period in which everybody must have been told."""
 
-_TEXT = "this relay is restarting"
 
-
-async def say_goodbye(
+async def say_goodbye(  # noqa: PLR0913 - what it needs of the node
     relay: Relay,
     plane: Plane,
     *,
+    text: str,
     grace: float,
+    siblings: int,
     send: Callable[[int, bytes], None],
     sleep: Callable[[float], Awaitable[None]],
 ) -> None:
-    """Tell every client that the node stops, and close it; idle ones first.
+    """Tell every client that the node stops taking it, and close it.
+
+    Connections with the mesh right stay: packets in flight still need their way.
 
     Args:
         relay: Knows the clients.
         plane: Closes them, once what was queued has left.
+        text: What their users are shown.
         grace: Seconds that all of it may take.
+        siblings: Nodes that take the clients.
         send: Queues control frames to a connection.
         sleep: Waits that long.
     """
-    clients = list(relay.clients())
+    clients = [client for client in relay.clients() if not client.mesh]
     if not clients:
         return
-    steps = max(1, math.ceil(min(grace * SHARE, len(clients) / PACE) / STEP))
-    logger.info("stopping: sending %d clients elsewhere", len(clients))
-    farewell = health(_TEXT) + restarting(reconnect_in=0.0, try_for=grace)
+    pace = PACE * max(1, siblings)
+    steps = max(1, math.ceil(min(grace * SHARE, len(clients) / pace) / STEP))
+    logger.info("sending %d clients elsewhere", len(clients))
+    farewell = health(text) + restarting(reconnect_in=0.0, try_for=grace)
     for client in clients:
         send(client.connection, farewell)
     clients.sort(key=lambda client: _traffic(plane, client))
     size = math.ceil(len(clients) / steps)
     for start in range(0, len(clients), size):
         for client in clients[start : start + size]:
-            plane.close(ConnectionId(client.connection), _TEXT)
+            plane.close(ConnectionId(client.connection), text)
         await sleep(STEP * random.uniform(0.5, 1.0))  # noqa: S311 - only jitter
 
 

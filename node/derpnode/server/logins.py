@@ -98,7 +98,7 @@ class Logins:
         return None
 
     def _ask(self, login: Login, visitor: Visitor) -> None:
-        verdict = self._admission.known(login.key)
+        verdict = self._admission.known(login.key, visitor.peer.host)
         if verdict is None:
             self._spawn(self._decide(login, visitor))
         elif verdict.allowed:

@@ -19,21 +19,21 @@ _PROBE_OK = b"HTTP/1.1 200 "
 
 
 async def check_itself(
-    address: Endpoint, server_key: NodeKey | None, *, tls: bool
+    address: Endpoint, server_key: NodeKey | None, *, server_name: str | None
 ) -> str | None:
     """Ask the node at its internal address; return None, or what is wrong.
 
     Args:
         address: The internal listener.
         server_key: What the first frame must say; None where DERP is off.
-        tls: Whether the listener speaks TLS. The certificate is our own, and not
-            judged here.
+        server_name: The name to ask for in TLS; None where there is no TLS. The
+            certificate is our own, and not judged here.
     """
     expected = _PROBE_OK if server_key is None else server_key_frame(server_key)
     request = _PROBE if server_key is None else _DERP
     try:
         async with asyncio.timeout(TIMEOUT):
-            got = await _ask(address, request, len(expected), tls=tls)
+            got = await _ask(address, request, len(expected), server_name)
     except TimeoutError:
         return f"no answer from itself in {TIMEOUT:g} s"
     except (OSError, EOFError) as exc:
@@ -41,10 +41,14 @@ async def check_itself(
     return None if got == expected else "the first bytes are not those of a relay"
 
 
-async def _ask(address: Endpoint, request: bytes, size: int, *, tls: bool) -> bytes:
+async def _ask(
+    address: Endpoint, request: bytes, size: int, server_name: str | None
+) -> bytes:
     """Send a request and return the first bytes of what comes."""
-    context = _unverified() if tls else None
-    reader, writer = await asyncio.open_connection(*address, ssl=context)
+    context = _unverified() if server_name is not None else None
+    reader, writer = await asyncio.open_connection(
+        *address, ssl=context, server_hostname=server_name
+    )
     try:
         writer.write(request)
         return await reader.readexactly(size)

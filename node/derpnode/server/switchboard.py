@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from derpnode.plane.contract import (
     Activity,
     Bytes,
     Closed,
+    Connected,
     ConnectionId,
     Drained,
     DropReason,
@@ -26,9 +28,17 @@ from derpnode.relay.relay import Client, Relay
 from derpnode.server.front import Front, Guest
 from derpnode.server.logins import Logins
 from derpnode.server.websocket import WebSocketSession
-from derpnode.wire.frames import looks_like_disco
+from derpnode.wire.frames import FrameType, looks_like_disco
 from derpnode.wire.handshake import Login, server_info_frame
 from derpnode.wire.keys import NONCE_SIZE, NodeKey
+from derpnode.wire.payloads import ping
+
+
+class LinkEvents(Protocol):
+    """Takes the events of connections that we dialled."""
+
+    def event(self, event: Event) -> None:
+        """Act on one of them."""
 
 
 class Switchboard:
@@ -50,6 +60,11 @@ class Switchboard:
         self.limit = limit
         self.sessions: dict[ConnectionId, WebSocketSession] = {}
         self.websocket_accepts = 0
+        self.links: dict[ConnectionId, LinkEvents] = {}
+        """Connections that we dialled, and who acts for each."""
+
+        self.watched: Callable[[int], None] = lambda _: None
+        """Called with each connection that began to watch."""
 
     def join(self, plane: Plane, relay: Relay, front: Front, logins: Logins) -> None:
         """Connect the parts; each knows only this."""
@@ -63,7 +78,11 @@ class Switchboard:
     def events(self, batch: Sequence[Event]) -> None:
         """Hand on what one turn gave."""
         for event in batch:
-            self._event(event)
+            link = self.links.get(event.id)
+            if link is None:
+                self._event(event)
+            else:
+                link.event(event)
 
     def _event(self, event: Event) -> None:  # noqa: C901 - one arm an event
         match event:
@@ -72,7 +91,7 @@ class Switchboard:
             case Bytes():
                 self._bytes(event)
             case Frame():
-                self.relay.frame(event.id, event.kind, event.payload, self._clock())
+                self._frame(event.id, event.kind, event.payload)
             case FirstFrom():
                 self.relay.received_from(event.id, event.source)
             case Activity():
@@ -85,6 +104,13 @@ class Switchboard:
                 self._drained(event.id)
             case Closed():
                 self._closed(event.id)
+            case Connected():  # nobody waits for it any more
+                self.plane.close(event.id, "not wanted", abort=True)
+
+    def _frame(self, connection: ConnectionId, kind: int, payload: bytes) -> None:
+        self.relay.frame(connection, kind, payload, self._clock())
+        if kind == FrameType.WATCH_CONNS and connection in self.relay.presence:
+            self.watched(connection)
 
     def _bytes(self, event: Bytes) -> None:
         session = self.sessions.get(event.id)
@@ -141,7 +167,7 @@ class Switchboard:
             self.plane,
             log_in=self.logins.begin,
             logged_in=self._session_admitted,
-            frame=self._session_frame,
+            frame=self._frame,
             spoke=self.relay.spoke,
         )
         self.sessions[connection] = session
@@ -157,11 +183,6 @@ class Switchboard:
         client = self._client(session.connection, session.peer, login, mesh=mesh)
         self.relay.register(client)
         session.send(_server_info(login))
-
-    def _session_frame(
-        self, connection: ConnectionId, kind: int, payload: bytes
-    ) -> None:
-        self.relay.frame(connection, kind, payload, self._clock())
 
     def _client(
         self, connection: ConnectionId, peer: Endpoint, login: Login, *, mesh: bool
@@ -210,11 +231,33 @@ class Switchboard:
         session = self.sessions.get(identity)
         if session is not None:
             session.duplicate = duplicate
-            return
-        flags = self._flags.get(identity, Flags.NONE) & ~Flags.DUPLICATE
-        flags |= Flags.DUPLICATE if duplicate else Flags.NONE
-        self._flags[identity] = flags
-        self.plane.mark(identity, flags)
+        else:
+            self._mark(identity, Flags.DUPLICATE, on=duplicate)
+
+    def question(self, connection: int) -> None:
+        """Ask a client whether it lives, and report when it speaks."""
+        identity = ConnectionId(connection)
+        session = self.sessions.get(identity)
+        if session is not None:
+            session.questioned = True
+        else:
+            self._mark(identity, Flags.QUESTIONED, on=True)
+        self.send(connection, ping(os.urandom(8)))
+
+    def unquestion(self, connection: int) -> None:
+        """Stop reporting that."""
+        identity = ConnectionId(connection)
+        session = self.sessions.get(identity)
+        if session is not None:
+            session.questioned = False
+        else:
+            self._mark(identity, Flags.QUESTIONED, on=False)
+
+    def _mark(self, connection: ConnectionId, flag: Flags, *, on: bool) -> None:
+        flags = self._flags.get(connection, Flags.NONE)
+        flags = flags | flag if on else flags & ~flag
+        self._flags[connection] = flags
+        self.plane.mark(connection, flags)
 
     def forget(self, receiver: int, source: NodeKey) -> None:
         """Report the next packet of the pair as the first."""

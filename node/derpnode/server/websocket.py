@@ -103,6 +103,9 @@ class WebSocketSession:
         """Whether it has logged in."""
 
         self.gone = False
+        self.questioned = False
+        """Whether it was asked if it lives."""
+
         self.duplicate = False
         """Whether it shares its key, so that every message counts."""
 
@@ -211,7 +214,7 @@ class WebSocketSession:
     def _act(self, kind: int, payload: bytes) -> None:
         """Act on a frame of a client that has logged in."""
         check_size(kind, len(payload))
-        if self.duplicate:
+        if self.duplicate or self.questioned:
             self._spoke(self.connection)
         if kind == FrameType.SEND_PACKET:
             target = NodeKey(payload[:KEY_SIZE])

@@ -103,9 +103,27 @@ func presencePerConnection(t *T) {
 	second.Leave()
 	t.reaches(sender, first) // so the relay knows that the second has left
 	sender.Leave()
-	watcher.expectGone(sender.Public(), derp.PeerGoneReasonDisconnected) // and not the shared key
+	watcher.firstGone(sender.Public(), shared.Public())
 	first.Leave()
-	watcher.expectGone(shared.Public(), derp.PeerGoneReasonDisconnected)
+	watcher.firstGone(shared.Public())
+}
+
+// firstGone waits for the first of these keys to be gone, which must be the first
+// one; clients of other checks may still be leaving.
+func (p *Peer) firstGone(wanted key.NodePublic, others ...key.NodePublic) {
+	for {
+		gone := await[derp.PeerGoneMessage](p, patience)
+		if slices.Contains(others, gone.Peer) {
+			p.t.Fatalf("PeerGone for %v too early", gone.Peer.ShortString())
+		}
+		if gone.Peer != wanted {
+			continue
+		}
+		if gone.Reason != derp.PeerGoneReasonDisconnected {
+			p.t.Fatalf("PeerGone with reason %#02x", gone.Reason)
+		}
+		return
+	}
 }
 
 func presenceFlags(t *T) {

@@ -172,6 +172,24 @@ def open_listener(address: Endpoint, limits: PlaneLimits) -> socket.socket:
     return sock
 
 
+def dial(address: Endpoint, limits: PlaneLimits) -> socket.socket:
+    """Begin to connect; the socket becomes writable when that is decided.
+
+    Raises:
+        OSError: It cannot even begin.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        _inherited(sock, limits)
+        sock.connect_ex((address.host, address.port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def _inherited(sock: socket.socket, limits: PlaneLimits) -> None:
     """Set what accepted sockets take over. Source: protocol.md 2.1, Go's defaults."""
     tcp = socket.IPPROTO_TCP
@@ -248,7 +266,7 @@ class Acceptor:
     ) -> None:
         source = source_of(peer.host)
         refusal = self.gate.refuses(listener.limits, source)
-        if refusal is None and not listener.bucket.take(now):
+        if refusal is None and source and not listener.bucket.take(now):
             refusal = Refusal.RATE
         if refusal is not None:
             self._counters.refused[refusal] += 1

@@ -15,6 +15,12 @@ from derpnode.plane.python.transport import Transport
 from derpnode.wire.keys import NodeKey
 
 
+FRAME_HEAD = 37
+"""Bytes of a Recv frame before its packet: header and one key."""
+
+FORWARD_HEAD = 69
+"""Bytes of a Forward frame before its packet: header and two keys."""
+
 NOT_HERE_BURST = 3
 """`NoRoute` events at once. Source: derpserver.go, peerGoneLim."""
 
@@ -44,16 +50,18 @@ class Bucket:
 class Connection:
     """One accepted connection, from its first byte to its end."""
 
+    # fmt: off
     __slots__ = (
-        "base", "blocked", "bucket", "closing", "control", "fd", "flags", "heard", "held",
-        "id", "interest", "is_link", "key", "lanes", "listener", "local",
-        "not_here_at", "not_here_tokens", "opened", "owes_drained", "peer", "pending",
-        "pending_frames", "pending_size", "pong", "progress", "relayed", "rest",
-        "rx_bytes", "rx_packets", "seen", "settled", "sock", "source", "stream",
-        "transport", "tx_bytes", "tx_packets",
-    )  # fmt: skip
+        "base", "blocked", "bucket", "closing", "control", "detail", "dialed", "fd",
+        "flags", "head", "heard", "held", "id", "interest", "is_link", "key", "lanes",
+        "listener", "local", "not_here_at", "not_here_tokens", "opened", "owes_drained",
+        "peer", "pending", "pending_frames", "pending_size", "pong", "progress",
+        "relayed", "rest", "rx_bytes", "rx_packets", "seen", "settled", "sock",
+        "source", "stream", "transport", "tx_bytes", "tx_packets",
+    )
+    # fmt: on
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - only assignments
         self,
         identity: ConnectionId,
         sock: socket.socket,
@@ -71,11 +79,13 @@ class Connection:
         self.peer = peer
         self.source = source
         self.interest = 0
-        self.opened = False
+        self.opened = False  # somebody above knows of it
+        self.dialed = False
         # Whether it still counts as a handshake is settled at attach.
         self.settled = False
         # None while open; then the time at which it is closed, come what may.
         self.closing: float | None = None
+        self.detail = ""  # why we close it
 
         # Stream state: bytes kept, and the absolute offset of the first of them.
         self.stream = bytearray()
@@ -84,6 +94,7 @@ class Connection:
         # Relayed state.
         self.relayed = False
         self.is_link = False
+        self.head = FRAME_HEAD  # bytes of a frame that goes out, before its packet
         self.key: NodeKey | None = None
         self.flags = Flags.NONE
         self.rest = b""  # the part of a frame that has come

@@ -15,6 +15,9 @@ DATA_BYTES = 256 * 1024
 """Bytes the data lane holds besides: it drops only beyond both. Go's packets alone
 cost a bulk transfer a large part of its throughput, as one read can hold 180."""
 
+LINK_BYTES = 4 * DATA_BYTES
+"""The same for a link to another node, which many clients share."""
+
 DATA_AGE = 1.5
 """Seconds after which a waiting data packet is worth nothing: the sender has sent it
 again. A standing queue is cut from its head by this."""
@@ -28,11 +31,16 @@ class Waiting(NamedTuple):
 
 
 class Lanes:
-    """What waits for one blocked receiver."""
+    """What waits for one blocked receiver.
 
-    __slots__ = ("_data", "_disco", "size")
+    Args:
+        capacity: Bytes that the data lane holds besides its packets.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_capacity", "_data", "_disco", "size")
+
+    def __init__(self, capacity: int = DATA_BYTES) -> None:
+        self._capacity = capacity
         self._data: deque[Waiting] = deque()
         self._disco: deque[Waiting] = deque()
         self.size = 0
@@ -47,7 +55,7 @@ class Lanes:
         lane.append(Waiting(frame, now))
         self.size += len(frame)
         pushed_out: list[bytes] = []
-        while len(lane) > LANE_PACKETS and (disco or self.size > DATA_BYTES):
+        while len(lane) > LANE_PACKETS and (disco or self.size > self._capacity):
             pushed_out.append(self._pop(lane))
         return pushed_out
 

@@ -18,7 +18,7 @@ from derpnode.plane.contract import (
     PlaneLimits,
 )
 from derpnode.plane.python.connection import Connection
-from derpnode.plane.python.lanes import Lanes
+from derpnode.plane.python.lanes import DATA_BYTES, LINK_BYTES, Lanes
 from derpnode.wire.frames import looks_like_disco
 
 
@@ -32,7 +32,9 @@ FLUSH_BUCKETS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 25, 50, 100)
 """Upper bounds of derper's histogram of frames per flush."""
 
 _BUCKET_OF = [next((b for b in FLUSH_BUCKETS if n <= b), 101) for n in range(102)]
-_HEAD = 37  # frame header and one key
+DISCO_LOOK = 62
+"""Bytes of a packet that say whether it is disco."""
+
 _QUEUE_ALPHA = 0.1
 
 
@@ -73,8 +75,9 @@ class Outbox:
         to.pending_size += len(frames)
         to.tx_packets += packets
         to.tx_bytes += payload
-        self._counters.packets_sent += packets
-        self._counters.bytes_sent += payload
+        if not to.is_link:
+            self._counters.packets_sent += packets
+            self._counters.bytes_sent += payload
         if to.pending_size >= FLUSH_BYTES:
             self.flush(to)
 
@@ -177,18 +180,19 @@ class Outbox:
         counters = self._counters
         before = lanes.size
         for frame in lanes.expire(self.now):
-            self.drop(len(frame) - _HEAD, DropReason.QUEUE_HEAD, disco=False)
+            self.drop(len(frame) - to.head, DropReason.QUEUE_HEAD, disco=False)
         taken = lanes.take(FLUSH_BYTES)
         counters.queued_bytes -= before - lanes.size
         payload = 0
         for frame, since in taken:
-            payload += len(frame) - _HEAD
+            payload += len(frame) - to.head
             waited = self.now - since
             counters.queue_seconds += (waited - counters.queue_seconds) * _QUEUE_ALPHA
         to.tx_packets += len(taken)
         to.tx_bytes += payload
-        counters.packets_sent += len(taken)
-        counters.bytes_sent += payload
+        if not to.is_link:
+            counters.packets_sent += len(taken)
+            counters.bytes_sent += payload
         return [frame for frame, _ in taken]
 
     def _unblock(self, to: Connection) -> None:
@@ -208,15 +212,16 @@ class Outbox:
     def _wait(self, to: Connection, frames: bytes | bytearray) -> None:
         """Put a run of frames into the lanes of a blocked receiver, one by one."""
         if to.lanes is None:
-            to.lanes = Lanes()
-        lanes = to.lanes
+            to.lanes = Lanes(LINK_BYTES if to.is_link else DATA_BYTES)
+        lanes, head = to.lanes, to.head
         before = lanes.size
         at = 0
         while at < len(frames):
             end = at + 5 + int.from_bytes(frames[at + 1 : at + 5])
-            disco = looks_like_disco(bytes(frames[at + _HEAD : min(end, at + 99)]))
+            data = frames[at + head : min(end, at + head + DISCO_LOOK)]
+            disco = looks_like_disco(bytes(data))
             for old in lanes.put(bytes(frames[at:end]), self.now, disco=disco):
-                self.drop(len(old) - _HEAD, DropReason.QUEUE_HEAD, disco=disco)
+                self.drop(len(old) - head, DropReason.QUEUE_HEAD, disco=disco)
             at = end
         self._counters.queued_bytes += lanes.size - before
         if self._counters.queued_bytes > self._limits.queued_bytes:
@@ -228,14 +233,14 @@ class Outbox:
         holders = [c for c in self.blocked if c.lanes is not None]
         holders.sort(key=lambda c: c.lanes.size if c.lanes else 0)
         while holders and self._counters.queued_bytes > target:
-            lanes = holders[-1].lanes
+            head, lanes = holders[-1].head, holders[-1].lanes
             dropped = lanes.drop_head() if lanes is not None else None
             if dropped is None:
                 holders.pop()
                 continue
             frame, disco = dropped
             self._counters.queued_bytes -= len(frame)
-            self.drop(len(frame) - _HEAD, DropReason.QUEUE_HEAD, disco=disco)
+            self.drop(len(frame) - head, DropReason.QUEUE_HEAD, disco=disco)
 
     def drop(self, size: int, reason: DropReason, *, disco: bool) -> None:
         """Count one dropped packet of so many payload bytes."""
@@ -253,7 +258,7 @@ class Outbox:
         if to.lanes is not None:
             self._counters.queued_bytes -= to.lanes.size
             for frame, disco in to.lanes.clear():
-                self.drop(len(frame) - _HEAD, DropReason.GONE, disco=disco)
+                self.drop(len(frame) - to.head, DropReason.GONE, disco=disco)
 
     def overdue(self) -> list[Connection]:
         """Name the receivers that took nothing for longer than they may."""

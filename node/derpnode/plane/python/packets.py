@@ -23,13 +23,17 @@ from derpnode.plane.python.outbox import Outbox
 from derpnode.wire.errors import FrameTooLarge, FrameTooShort
 from derpnode.wire.frames import (
     DISCO_MAGIC,
+    HEADER,
     HEADER_SIZE,
+    MAX_UNKNOWN,
     NEEDS_MESH,
+    PING_SIZE,
     FrameType,
     check_size,
     looks_like_disco,
 )
 from derpnode.wire.keys import KEY_SIZE, NodeKey
+from derpnode.wire.payloads import pong
 
 
 SLACK = 64
@@ -54,6 +58,7 @@ _WATCHED: Final = Flags.DUPLICATE | Flags.QUESTIONED
 # Type, payload size, first key, and the first bytes of the data of a Send frame.
 _LOOK = struct.Struct("!BI32s6s")
 _HEAD = struct.Struct("!BI32s")
+_PAIR = struct.Struct("!32s32s")
 
 
 class Violation(Exception):
@@ -76,7 +81,9 @@ class Router:
         self.above: dict[bytes, Connection] = {}
         """Keys whose connection is framed above."""
 
-    def frames(self, c: Connection, buffer: bytearray, end: int) -> int:
+    def frames(  # noqa: C901, PLR0912, PLR0915 - one loop, because calls cost
+        self, c: Connection, buffer: bytearray, end: int
+    ) -> int:
         """Act on the whole frames in `buffer[:end]`; return where they stop.
 
         The buffer is written to, and must be `SLACK` longer than `end`.
@@ -87,6 +94,8 @@ class Router:
         Raises:
             Violation: The connection must end.
         """
+        if c.is_link:
+            return self._link_frames(c, buffer, end)
         if c.flags & _WATCHED and end >= HEADER_SIZE and not c.heard:
             c.heard = True
             self._events.append(Activity(c.id))
@@ -132,7 +141,26 @@ class Router:
             self._sent(c, receiver, buffer, run, at, packets, disco, key)
         return at
 
-    def _sent(  # noqa: PLR0913 - the state of the loop above, on its hot path
+    def _link_frames(self, c: Connection, buffer: bytearray, end: int) -> int:
+        """Pass up what a server sends to a watcher; no packets come this way."""
+        at = 0
+        while end - at >= HEADER_SIZE:
+            kind, size = HEADER.unpack_from(buffer, at)
+            if size > MAX_UNKNOWN:
+                message = f"frame 0x{kind:02x}: {size} bytes, limit is {MAX_UNKNOWN}"
+                raise Violation(message)
+            after = at + HEADER_SIZE + size
+            if after > end:
+                break
+            payload = bytes(buffer[at + HEADER_SIZE : after])
+            if kind == _PING and size >= PING_SIZE:
+                self._outbox.pong(c, pong(payload))
+            elif kind != _RECV:
+                self._events.append(Frame(c.id, kind, payload))
+            at = after
+        return at
+
+    def _sent(  # noqa: PLR0913, PLR0917 - the state of the loop above, on its hot path
         self,
         c: Connection,
         receiver: Connection | None,
@@ -171,15 +199,36 @@ class Router:
         if above is None and link is None:
             self._lose(DropReason.UNKNOWN_DEST, buffer, start, end, asker=c, key=key)
             return
+        if above is None and link is not None:
+            self._forward_run(link, c, buffer, start, end)
+            return
         at = start
         while at < end:
             after = at + HEADER_SIZE + int.from_bytes(buffer[at + 1 : at + 5])
             data = bytes(buffer[at + 37 : after])
-            if above is not None:
-                self.hand_up(above, c.key, data)  # type: ignore[arg-type]
-            elif link is not None:
-                self.forward(link, c.key, key, data)  # type: ignore[arg-type]
+            self.hand_up(above, c.key, data)  # type: ignore[arg-type]
             at = after
+
+    def _forward_run(
+        self, link: Connection, c: Connection, buffer: bytearray, start: int, end: int
+    ) -> None:
+        """Make Forward frames of a run of Send frames, and give them to a link."""
+        if link.closing is not None:
+            self._lose(DropReason.GONE, buffer, start, end)
+            return
+        source = c.key
+        pack = _HEAD.pack
+        pieces: list[bytes | bytearray] = []
+        at = start
+        while at < end:
+            size = int.from_bytes(buffer[at + 1 : at + 5])
+            after = at + HEADER_SIZE + size
+            pieces.append(pack(_FORWARD, size + KEY_SIZE, source))
+            pieces.append(buffer[at + HEADER_SIZE : after])
+            at = after
+        packets = len(pieces) // 2
+        self._counters.forwarded_out += packets
+        self._outbox.put(link, b"".join(pieces), packets, end - start - 37 * packets)
 
     def hand_up(self, to: Connection, source: NodeKey, data: bytes) -> None:
         """Give a packet to a connection that is framed above."""
@@ -208,8 +257,7 @@ class Router:
 
     def _forwarded(self, c: Connection, buffer: bytearray, at: int, after: int) -> None:
         """Deliver a Forward frame here, and nowhere else: one hop is all."""
-        source = bytes(buffer[at + 5 : at + 37])
-        target = NodeKey(bytes(buffer[at + 37 : at + 69]))
+        source, target = _PAIR.unpack_from(buffer, at + HEADER_SIZE)
         payload = after - at - 69
         self._counters.forwarded_in += 1
         c.rx_packets += 1
@@ -217,8 +265,13 @@ class Router:
         to = self.clients.get(target)
         if to is not None and to.closing is None:
             if to.seen is None or source not in to.seen:
-                self._meet(to, NodeKey(source))
-            self._outbox.put(to, _recv(source, buffer[at + 69 : after]), 1, payload)
+                self._meet(to, source)
+            if source == _NO_KEY:
+                frame: bytes | bytearray = _recv(source, buffer[at + 69 : after])
+            else:  # the header of the Recv frame fits where the source was
+                _HEAD.pack_into(buffer, at + 32, _RECV, KEY_SIZE + payload, source)
+                frame = buffer[at + 32 : after]
+            self._outbox.put(to, frame, 1, payload)
             return
         data = bytes(buffer[at + 69 : after])
         above = self.above.get(target)

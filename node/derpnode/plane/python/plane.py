@@ -6,6 +6,7 @@ receiver once, and only then gives its events up. Packets cost nothing above.
 
 import asyncio
 import itertools
+import os
 import random
 import select
 import socket
@@ -17,8 +18,10 @@ from derpnode.plane.contract import (
     AcceptLimits,
     Activity,
     Bytes,
+    ClientTls,
     Closed,
     CloseReason,
+    Connected,
     ConnectionId,
     Counters,
     Endpoint,
@@ -40,14 +43,20 @@ from derpnode.plane.python.acceptor import (
     Listener,
     RateBucket,
     Silent,
+    dial,
     endpoint,
     open_listener,
 )
-from derpnode.plane.python.connection import Bucket, Connection
+from derpnode.plane.python.connection import (
+    FORWARD_HEAD,
+    FRAME_HEAD,
+    Bucket,
+    Connection,
+)
 from derpnode.plane.python.outbox import Outbox
 from derpnode.plane.python.packets import SLACK, Router, Violation
 from derpnode.plane.python.timers import KeepAlives, rtt_label
-from derpnode.plane.python.tls import server_context
+from derpnode.plane.python.tls import client_context, server_context
 from derpnode.plane.python.transport import (
     READ_SIZE,
     PeerClosed,
@@ -62,6 +71,12 @@ from derpnode.wire.payloads import KEEP_ALIVE
 
 TICK = 0.1
 """Seconds between looks at deadlines."""
+
+FLOW = 0.001
+"""Seconds between two turns below which packets are said to flow."""
+
+STAY = 0.005
+"""Seconds that a turn may go on while they do; others on the loop wait for it."""
 
 LINGER = 1.0
 """Seconds a connection that we close may take to read its last bytes."""
@@ -98,6 +113,7 @@ class PythonPlane:
         self._by_fd: dict[int, Connection] = {}
         self._by_id: dict[ConnectionId, Connection] = {}
         self._shaking: dict[Connection, float] = {}
+        self._dialing: dict[Connection, float] = {}
         self._closing: dict[Connection, bool] = {}
         self._keepalives = KeepAlives(uniform)
         self._buffer = bytearray(_ROOM + SLACK)
@@ -115,6 +131,7 @@ class PythonPlane:
         self._in_turn = False
         self._finish_due = False
         self._shut = False
+        self._last_turn = 0.0
         loop.add_reader(self._poll.fileno(), self._turn)
         self._timer = loop.call_later(TICK, self._tick)
 
@@ -149,6 +166,30 @@ class PythonPlane:
         found = self._listener(listener)
         if found is not None:
             self._acceptor.stop(found, self._loop.time())
+
+    def connect(
+        self, address: Endpoint, tls: ClientTls | None, timeout: float
+    ) -> ConnectionId:
+        """See the contract."""
+        sock = dial(address, self._limits)
+        transport: Transport = Plain(sock)
+        if tls is not None:
+            transport = Tls(sock, client_context(tls), tls.server_name)
+        c = Connection(
+            ConnectionId(next(self._ids)),
+            sock,
+            transport,
+            listener=ListenerId(0),
+            peer=address,
+            source=b"",
+        )
+        c.opened = c.dialed = c.settled = True
+        c.interest = select.EPOLLOUT
+        self._by_fd[c.fd] = c
+        self._by_id[c.id] = c
+        self._poll.register(c.fd, c.interest)
+        self._dialing[c] = self._loop.time() + timeout
+        return c.id
 
     def consume(self, connection: ConnectionId, offset: int) -> None:
         """See the contract."""
@@ -187,9 +228,12 @@ class PythonPlane:
         c.rest = bytes(c.stream[offset - c.base :])
         c.stream = bytearray()
         self._settle(c)
+        c.is_link = bool(flags & Flags.LINK)
+        c.head = FORWARD_HEAD if c.is_link else FRAME_HEAD
         self.limit(connection, limit)
         self._watch(c, c.interest | select.EPOLLIN)
-        self._keepalives.add(c.id, self._loop.time())
+        if not c.is_link:
+            self._keepalives.add(c.id, self._loop.time())
         if c.rest:
             self._frames(c, 0)
             self._finish_soon()
@@ -266,6 +310,7 @@ class PythonPlane:
             if c.pending:
                 self._outbox.flush(c)
             if c.closing is None:
+                c.detail = detail
                 self._begin_close(c)
         self._finish_soon()
 
@@ -282,32 +327,61 @@ class PythonPlane:
             silent.sock.close()
         for listener in self._acceptor.listeners.values():
             listener.sock.close()
+        self._acceptor.listeners.clear()
         self._poll.close()
         self._events.clear()
 
     # The turn.
 
     def _turn(self) -> None:
-        """Act on everything that is ready, then write, then tell."""
+        """Act on everything that is ready, then write, then tell.
+
+        While packets flow, stay and wait for the next: going back to asyncio
+        between two packets costs a third of what a lone packet costs at all.
+        """
+        began = self._loop.time()
+        wait = 0.0
+        while True:
+            ready = self._poll.poll(wait)
+            if not ready:
+                return
+            now = self._outbox.now = self._loop.time()
+            self._act(ready, now)
+            if self._finish() or self._shut or now - began > STAY:
+                return
+            if now - self._last_turn > FLOW:
+                self._last_turn = now
+                return
+            self._last_turn = now
+            wait = FLOW
+
+    def _act(self, ready: list[tuple[int, int]], now: float) -> None:
+        """Read from, accept on, or go on writing to what is ready."""
         self._in_turn = True
-        now = self._outbox.now = self._loop.time()
         by_fd = self._by_fd
-        for descriptor, mask in self._poll.poll(0):
+        for descriptor, mask in ready:
             c = by_fd.get(descriptor)
             if c is None:
                 self._acceptor.ready(descriptor, now)
                 continue
             if mask & select.EPOLLOUT and c.blocked:
                 self._outbox.writable(c)
+            elif c.dialed and c in self._dialing:
+                self._dialed(c)
+                continue
             if mask & _READ_ANY and c.fd >= 0:
                 self._readable(c)
-        self._finish()
 
-    def _finish(self) -> None:
-        """Write what is pending and give the events up, until there are none."""
+    def _finish(self) -> bool:
+        """Write what is pending and give the events up, until there are none.
+
+        Returns:
+            Whether there were any: somebody above may have work for the loop.
+        """
         self._in_turn = True
         self._finish_due = False
         events = self._events
+        told = False
         while True:
             self._outbox.flush_all()
             if self._closing:
@@ -316,11 +390,13 @@ class PythonPlane:
                 break
             batch = events.copy()
             events.clear()
+            told = True
             self._sink(batch)
             for event in batch:
                 if type(event) is Activity or type(event) is Frame:
                     self._go_on(event.id)
         self._in_turn = False
+        return told
 
     def _finish_soon(self) -> None:
         """See that what a command queued leaves, if no turn is under way."""
@@ -415,6 +491,10 @@ class PythonPlane:
         listener = silent.listener
         try:
             first = silent.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            # What was ready is one that broke in this turn, and had its descriptor.
+            self._acceptor.silent[silent.sock.fileno()] = silent
+            return
         except OSError:
             first = b""
         if not first:
@@ -458,8 +538,11 @@ class PythonPlane:
         if not data or not tls.handshake(data):
             return
         del self._shaking[c]
-        self._counters.tls_versions[tls.version] += 1
-        self._opened(c, tls.version)
+        if c.dialed:
+            self._events.append(Connected(c.id, c.peer, tls.certificate))
+        else:
+            self._counters.tls_versions[tls.version] += 1
+            self._opened(c, tls.version)
         count = tls.decrypt(self._view[:_ROOM])
         if count:
             self._streamed(c, bytes(self._view[:count]))
@@ -468,6 +551,24 @@ class PythonPlane:
         c.opened = True
         local = endpoint(c.sock.getsockname())
         self._events.append(Opened(c.id, c.listener, c.peer, local, tls_version))
+
+    def _dialed(self, c: Connection) -> None:
+        """Go on with a dialled socket that is up, or has failed."""
+        deadline = self._dialing.pop(c)
+        failure = c.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failure:
+            self._end(c, CloseReason.RESET, os.strerror(failure))
+            return
+        self._watch(c, select.EPOLLIN)
+        tls = c.transport
+        if not isinstance(tls, Tls):
+            self._events.append(Connected(c.id, c.peer, b""))
+            return
+        self._shaking[c] = deadline
+        try:
+            tls.handshake(b"")
+        except OSError as exc:
+            self._end(c, CloseReason.TLS, str(exc))
 
     def _settle(self, c: Connection) -> None:
         if not c.settled:
@@ -499,7 +600,7 @@ class PythonPlane:
         except OSError:
             ended = True
         if ended:
-            self._end(c, CloseReason.ASKED, "")
+            self._end(c, CloseReason.ASKED, c.detail)
 
     def _end(self, c: Connection, reason: CloseReason, detail: str) -> None:
         """Close the socket, forget the connection, and say why."""
@@ -509,11 +610,13 @@ class PythonPlane:
         self._outbox.discard(c)
         del self._by_fd[c.fd], self._by_id[c.id]
         self._shaking.pop(c, None)
+        self._dialing.pop(c, None)
         self._closing.pop(c, None)
         c.fd = -1
         c.closing = 0.0
         c.sock.close()
-        self._acceptor.gate.leave(c.source, settled=c.settled)
+        if not c.dialed:
+            self._acceptor.gate.leave(c.source, settled=c.settled)
         if c.opened:
             self._events.append(Closed(c.id, reason, detail, c.stats))
             self._finish_soon()
@@ -528,13 +631,14 @@ class PythonPlane:
         now = self._outbox.now = self._loop.time()
         self._timer = self._loop.call_later(TICK, self._tick)
         self._acceptor.tick(now)
-        for c in _until(self._shaking, now):
-            self._end(c, CloseReason.TIMEOUT, "no TLS handshake in time")
+        for deadlines in (self._shaking, self._dialing):
+            for c in [c for c, deadline in deadlines.items() if deadline <= now]:
+                self._end(c, CloseReason.TIMEOUT, "no handshake in time")
         for c in self._outbox.overdue():
             self._end(c, CloseReason.WRITE_TIMEOUT, "does not read")
         for c in list(self._closing):
             if c.closing is not None and c.closing <= now:
-                self._end(c, CloseReason.ASKED, "")
+                self._end(c, CloseReason.ASKED, c.detail)
         for connection in self._keepalives.due(now):
             self._keep_alive(connection, now)
         self._finish()
@@ -557,13 +661,3 @@ class PythonPlane:
     def _listener(self, identity: ListenerId) -> Listener | None:
         listeners = self._acceptor.listeners.values()
         return next((found for found in listeners if found.id == identity), None)
-
-
-def _until(deadlines: dict[Connection, float], now: float) -> list[Connection]:
-    """Take those whose time is up from a dict in the order of its deadlines."""
-    late: list[Connection] = []
-    for c, deadline in deadlines.items():
-        if deadline > now:
-            break
-        late.append(c)
-    return late

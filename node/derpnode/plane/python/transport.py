@@ -52,17 +52,18 @@ class Transport(Protocol):
 class Plain:
     """A stream in the clear."""
 
-    __slots__ = ("_send", "_sock", "unsent")
+    __slots__ = ("_recv_into", "_send", "_sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._recv_into = sock.recv_into
         self._send = sock.send
         self.unsent: memoryview | bytes = b""
 
     def read(self, view: memoryview, limit: int = READ_SIZE) -> int:
         """See `Transport`."""
         try:
-            count = self._sock.recv_into(view, limit)
+            count = self._recv_into(view, limit)
         except BlockingIOError:
             return 0
         if count == 0:
@@ -93,29 +94,37 @@ class Plain:
             self._sock.shutdown(socket.SHUT_WR)
 
 
-class Tls:
-    """A stream over TLS, the server's side."""
+class Tls(Plain):
+    """A stream over TLS; the server's side unless a name is given."""
 
-    __slots__ = ("_incoming", "_outgoing", "_plain", "_session", "established")
+    __slots__ = ("_incoming", "_outgoing", "_session", "established")
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        self._plain = Plain(sock)
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        server_name: str | None = None,
+    ) -> None:
+        super().__init__(sock)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._session = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=True
+            self._incoming,
+            self._outgoing,
+            server_side=server_name is None,
+            server_hostname=server_name,
         )
         self.established = False
-
-    @property
-    def unsent(self) -> memoryview | bytes:
-        """See `Transport`."""
-        return self._plain.unsent
 
     @property
     def version(self) -> str:
         """The version agreed on, as derper writes it: `1.2` or `1.3`."""
         return (self._session.version() or "unknown").removeprefix("TLSv")
+
+    @property
+    def certificate(self) -> bytes:
+        """The leaf that the peer showed, DER; empty if it showed none."""
+        return self._session.getpeercert(binary_form=True) or b""
 
     def handshake(self, data: bytes | memoryview) -> bool:
         """Take bytes of the peer, answer them, and say whether it is done.
@@ -136,19 +145,23 @@ class Tls:
         self._emit()
         return self.established
 
-    def receive(self) -> bytes | memoryview:
+    def receive(self) -> memoryview:
         """Take raw bytes from the kernel; valid until the next read of anybody.
 
         Raises:
             PeerClosed: Nothing more will come.
         """
-        return _SHARED_VIEW[: self._plain.read(_SHARED_VIEW)]
+        return _SHARED_VIEW[: super().read(_SHARED_VIEW)]
 
     def read(self, view: memoryview, limit: int = READ_SIZE) -> int:
         """See `Transport`."""
-        raw = self._plain.read(_SHARED_VIEW, limit)
-        if raw:
-            self._incoming.write(_SHARED_VIEW[:raw])
+        try:
+            count = self._recv_into(_SHARED_VIEW, limit)
+        except BlockingIOError:
+            return 0
+        if count == 0:
+            raise PeerClosed
+        self._incoming.write(_SHARED_VIEW[:count])
         return self.decrypt(view)
 
     def decrypt(self, view: memoryview) -> int:
@@ -182,26 +195,27 @@ class Tls:
             view = memoryview(data)
             while done < len(view):
                 done += write(view[done:])
-        self._emit()
-
-    def push(self) -> int:
-        """See `Transport`."""
-        return self._plain.push()
+        out = self._outgoing.read()
+        try:
+            sent = self._send(out)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(out):
+            self.unsent = memoryview(out)[sent:]
 
     def finish(self) -> None:
         """See `Transport`."""
-        if self.established and not self._plain.unsent:
+        if self.established and not self.unsent:
             with suppress(OSError):
                 self._session.unwrap()
             with suppress(OSError):
                 self._emit()
-        self._plain.finish()
+        super().finish()
 
     def _emit(self) -> None:
+        """Send what TLS has to say for itself, after what is unsent."""
         out = self._outgoing.read()
-        if not out:
-            return
-        if self._plain.unsent:
-            self._plain.unsent = bytes(self._plain.unsent) + out
-        else:
-            self._plain.write(out)
+        if self.unsent:
+            self.unsent = bytes(self.unsent) + out
+        elif out:
+            super().write(out)

@@ -4,7 +4,10 @@ import abc
 
 import aiohttp
 
-from derpnode.server.admission.verdict import Source
+from derpnode.server.admission.verdict import Source, Verdict
+
+
+_MAX_REASON = 160  # characters
 
 
 class HttpSource(Source):
@@ -24,6 +27,12 @@ class HttpSource(Source):
     @abc.abstractmethod
     def connect(self) -> aiohttp.ClientSession:
         """Make a session. It needs no time limit: `Guard` sets one."""
+
+    def unreachable(self, exc: Exception) -> Verdict:
+        """Say UNKNOWN with an error's words, which may quote the other side."""
+        words = " ".join(str(exc).split()) or type(exc).__name__
+        shown = "".join(char if char.isprintable() else "?" for char in words)
+        return self.unknown(f"cannot be asked: {shown[:_MAX_REASON]}")
 
     async def close(self) -> None:
         """Close the connections."""

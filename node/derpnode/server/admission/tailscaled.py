@@ -61,7 +61,7 @@ class Tailscaled(HttpSource):
                 self._say_old(status)
                 return await self._from_status(key)
         except (aiohttp.ClientError, OSError) as exc:
-            return self.unknown(f"cannot be asked: {exc}")
+            return self.unreachable(exc)
         return self.unknown(f"whois answered {status}")
 
     def connect(self) -> aiohttp.ClientSession:

@@ -70,7 +70,7 @@ class Url(HttpSource):
         try:
             return await self._follow(body)
         except (aiohttp.ClientError, OSError) as exc:
-            return self.unknown(f"cannot be asked: {exc}")
+            return self.unreachable(exc)
 
     async def _follow(self, body: bytes) -> Verdict:
         """Ask; go where the host itself sends us, but to no other."""

@@ -31,6 +31,8 @@ pub struct Target {
     pub host: String,
     /// The name in the TLS handshake; an address sends none.
     pub name: ServerName<'static>,
+    /// How TLS is spoken.
+    pub tls: Arc<ClientConfig>,
     /// No TLS.
     pub plain: bool,
     /// Ask for fast start where the relay's certificate allows it.
@@ -227,6 +229,11 @@ impl Conn {
         self.socket.as_raw_fd()
     }
 
+    /// Return our end's address.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        net::local_address(self.fd())
+    }
+
     /// Tell how far it got.
     pub fn stage(&self) -> Stage {
         self.stage
@@ -270,19 +277,19 @@ impl Conn {
     }
 
     /// TCP is up: say the first thing that the role says.
-    pub fn connected(&mut self, config: &Arc<ClientConfig>) -> Result<(), Why> {
+    pub fn connected(&mut self) -> Result<(), Why> {
         if let Some(error) = net::pending_error(self.fd()) {
             return Err(error.into());
         }
         match self.role {
             Role::Silent => self.stage = Stage::Mute,
             Role::HalfTls => {
-                Shake::start(config, &self.target.name, &mut self.out)?;
+                Shake::start(&self.target, &mut self.out)?;
                 self.stage = Stage::Mute;
             }
             Role::Client | Role::Drip if self.target.plain => self.secured(None),
             Role::Client | Role::Drip => {
-                let shake = Shake::start(config, &self.target.name, &mut self.out)?;
+                let shake = Shake::start(&self.target, &mut self.out)?;
                 self.shake = Some(Box::new(shake));
                 self.stage = Stage::Shaking;
             }
@@ -378,7 +385,8 @@ impl Conn {
     }
 
     fn shake_on(&mut self, record: &[u8]) -> Result<(), Why> {
-        let shake = self.shake.as_mut().ok_or_else(|| "TLS: no handshake".to_owned())?;
+        let shake =
+            self.shake.as_mut().ok_or_else(|| "TLS: no handshake".to_owned())?;
         if shake.record(record, &mut self.out)? {
             let shaken = self.shake.take().expect("just used").finish()?;
             self.records = Some(Box::new(shaken.records));
@@ -404,16 +412,22 @@ impl Conn {
             self.stage = Stage::Introducing;
         }
         while let Some(header) = plain.get(at..at + wire::HEADER) {
-            let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+            let length =
+                u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
             let (start, length) = (at + wire::HEADER, length as usize);
             if length > LONGEST_FRAME {
-                return Err(Why::Fault(format!("not DERP: {}", printable(&plain[at..]))));
+                return Err(Why::Fault(format!(
+                    "not DERP: {}",
+                    printable(&plain[at..])
+                )));
             }
             let Some(payload) = plain.get(start..start + length) else {
                 break;
             };
             match header[0] {
-                kind if self.stage.pending() => self.greet(id, kind, payload, now, handler)?,
+                kind if self.stage.pending() => {
+                    self.greet(id, kind, payload, now, handler)?
+                }
                 wire::PING if length >= 8 => self.pong(&payload[..8]),
                 kind => handler.frame(id, kind, payload, now),
             }
@@ -449,7 +463,8 @@ impl Conn {
                 handler.open(id, now - self.started);
             }
             (stage, kind) => {
-                let text = format!("frame 0x{kind:02x} while in stage {}", stage.name());
+                let text =
+                    format!("frame 0x{kind:02x} while in stage {}", stage.name());
                 return Err(Why::Fault(text));
             }
         }

@@ -97,7 +97,10 @@ mod tests {
         for value in (0..200_000).chain([1 << 30, (1 << 40) + 12_345, u64::MAX >> 8]) {
             let top = ceiling(slot(value));
             assert!(top >= value, "{value} above {top}");
-            assert!((top - value) as f64 <= value as f64 * 0.016, "{value} far below {top}");
+            assert!(
+                (top - value) as f64 <= value as f64 * 0.016,
+                "{value} far below {top}"
+            );
         }
     }
 

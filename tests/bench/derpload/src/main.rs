@@ -3,7 +3,9 @@
 mod clock;
 mod cmd;
 mod conn;
+mod diag;
 mod hist;
+mod hybrid;
 mod net;
 mod options;
 mod proc;
@@ -45,13 +47,14 @@ loads
   frozen      --frozen 100 --senders 1000 --flood-rate 20000
               --pairs 10 --rate 1000 --size 1400 --seconds 8
   dupfight    --reconnects 20 --pairs 1 --rate 500 --size 1400 --seconds 10
-  stun        --rate 5000 --seconds 5
+  stun        --rate 5000 --burst 1 --seconds 5
 
 for all
   --addr IP:PORT      the relay; for `pairs` and `overload` that of the senders
   --addr-b IP:PORT    the relay of the receivers [--addr]
   --host NAME         Host header and TLS name [the address]
   --plain             no TLS                   --no-fast-start  ask for the 101
+  --hybrid            offer X25519MLKEM768, as Go's clients do, before X25519
   --concurrency N     logins at the same time [16]
   --cpu N             run on this CPU          --watch-cpu N    report its use
   --relay-pid N       account this process and its children; may be repeated

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::clock::SECOND;
@@ -47,8 +47,17 @@ fn raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
 pub fn option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = mem::size_of::<i32>() as libc::socklen_t;
     // SAFETY: `value` lives through the call and has the length that is given.
-    check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) })?;
+    check(unsafe {
+        libc::setsockopt(fd, level, name, (&raw const value).cast(), length)
+    })?;
     Ok(())
+}
+
+/// Return the address that a socket is bound to.
+pub fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
+    // SAFETY: borrowed for this call only, and forgotten instead of closed.
+    let stream = mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd) });
+    stream.local_addr()
 }
 
 /// How a socket is opened.
@@ -105,7 +114,9 @@ pub fn pending_error(fd: RawFd) -> Option<io::Error> {
     let (mut error, mut length) = (0_i32, mem::size_of::<i32>() as libc::socklen_t);
     let value = (&raw mut error).cast();
     // SAFETY: both outlive the call, and `length` is the size of `error`.
-    unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &mut length) };
+    unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, value, &mut length)
+    };
     (error != 0).then(|| io::Error::from_raw_os_error(error))
 }
 
@@ -165,10 +176,18 @@ impl Poll {
         Ok(Self { epoll, events: vec![empty; 1024] })
     }
 
-    fn control(&self, action: i32, fd: RawFd, interest: u32, token: u64) -> io::Result<()> {
+    fn control(
+        &self,
+        action: i32,
+        fd: RawFd,
+        interest: u32,
+        token: u64,
+    ) -> io::Result<()> {
         let mut event = libc::epoll_event { events: interest, u64: token };
         // SAFETY: both descriptors are open and `event` lives through the call.
-        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), action, fd, &mut event) })?;
+        check(unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), action, fd, &mut event)
+        })?;
         Ok(())
     }
 
@@ -188,7 +207,11 @@ impl Poll {
     }
 
     /// Wait at most so many nanoseconds; replace `ready` by (token, events) of all that is.
-    pub fn wait(&mut self, timeout: u64, ready: &mut Vec<(u64, u32)>) -> io::Result<()> {
+    pub fn wait(
+        &mut self,
+        timeout: u64,
+        ready: &mut Vec<(u64, u32)>,
+    ) -> io::Result<()> {
         ready.clear();
         let limit = libc::timespec {
             tv_sec: (timeout / SECOND) as i64,
@@ -225,7 +248,9 @@ pub fn raise_file_limit() {
     unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
         let wish = libc::rlimit { rlim_cur: 1 << 19, rlim_max: 1 << 19 };
-        if limit.rlim_max < wish.rlim_max && libc::setrlimit(libc::RLIMIT_NOFILE, &wish) == 0 {
+        if limit.rlim_max < wish.rlim_max
+            && libc::setrlimit(libc::RLIMIT_NOFILE, &wish) == 0
+        {
             return;
         }
         limit.rlim_cur = limit.rlim_max;

@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use crate::conn::Target;
 use crate::net;
 use crate::proc::Watch;
+use crate::tls;
 use crate::traffic::{LARGEST, SMALLEST};
 
 /// Options not read yet.
@@ -35,7 +36,11 @@ impl Options {
     }
 
     /// Read an option, or take its default.
-    pub fn get<T: FromStr>(&mut self, name: &'static str, default: T) -> Result<T, String>
+    pub fn get<T: FromStr>(
+        &mut self,
+        name: &'static str,
+        default: T,
+    ) -> Result<T, String>
     where
         T::Err: Display,
     {
@@ -43,7 +48,10 @@ impl Options {
     }
 
     /// Read an option that has no default.
-    pub fn optional<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>, String>
+    pub fn optional<T: FromStr>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<T>, String>
     where
         T::Err: Display,
     {
@@ -76,7 +84,11 @@ impl Options {
     }
 
     /// Read a count that must be at least one.
-    pub fn count(&mut self, name: &'static str, default: usize) -> Result<usize, String> {
+    pub fn count(
+        &mut self,
+        name: &'static str,
+        default: usize,
+    ) -> Result<usize, String> {
         match self.get(name, default)? {
             0 => Err(format!("{name} 0: must be at least 1")),
             count => Ok(count),
@@ -85,14 +97,18 @@ impl Options {
 
     /// Read what every load shares, and pin the process if it shall be.
     pub fn common(&mut self) -> Result<Common, String> {
-        let address: SocketAddr = self.optional("--addr")?.ok_or("--addr is missing")?;
+        let address: SocketAddr =
+            self.optional("--addr")?.ok_or("--addr is missing")?;
         let other: Option<SocketAddr> = self.optional("--addr-b")?;
         let host: Option<String> = self.optional("--host")?;
+        let tls = tls::config(self.has("--hybrid"));
         let (plain, fast_start) = (self.has("--plain"), !self.has("--no-fast-start"));
         let target = |address: SocketAddr| -> Result<Rc<Target>, String> {
             let host = host.clone().unwrap_or_else(|| address.ip().to_string());
-            let name = ServerName::try_from(host.clone()).map_err(|e| format!("--host: {e}"))?;
-            Ok(Rc::new(Target { address, host, name, plain, fast_start }))
+            let name = ServerName::try_from(host.clone())
+                .map_err(|e| format!("--host: {e}"))?;
+            let tls = tls.clone();
+            Ok(Rc::new(Target { address, host, name, tls, plain, fast_start }))
         };
         if let Some(cpu) = self.optional("--cpu")? {
             net::pin(cpu).map_err(|error| format!("--cpu {cpu}: {error}"))?;
@@ -119,7 +135,9 @@ impl Options {
         let rest = self.0.finish();
         match rest.first() {
             None => Ok(()),
-            Some(one) => Err(format!("{} is not an option of this load", one.to_string_lossy())),
+            Some(one) => {
+                Err(format!("{} is not an option of this load", one.to_string_lossy()))
+            }
         }
     }
 }

@@ -148,10 +148,12 @@ impl Sample {
         let wall = as_seconds(self.at - before.at);
         let own = as_seconds(self.own_cpu - before.own_cpu);
         let both = self.cpus.iter().zip(&before.cpus);
-        let cpus: Vec<Value> = both.map(|(now, then)| {
-            json!({"busy": round((now.busy - then.busy) / wall, 3),
+        let cpus: Vec<Value> = both
+            .map(|(now, then)| {
+                json!({"busy": round((now.busy - then.busy) / wall, 3),
                    "stolen": round((now.stolen - then.stolen) / wall, 3)})
-        }).collect();
+            })
+            .collect();
         let relay = self.relay.zip(before.relay).map(|(now, then)| {
             let cpu = now.cpu - then.cpu;
             let each = (units > 0).then(|| round(cpu * 1e6 / units as f64, 3));

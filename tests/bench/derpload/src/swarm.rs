@@ -3,14 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-
-use rustls::ClientConfig;
 
 use crate::clock::{self, SECOND};
 use crate::conn::{CHUNK, Conn, End, Handler, RESERVE, Role, Stage, Target, Why};
 use crate::net::{self, Dial, GONE, IN, OUT, Poll};
-use crate::tls;
 use crate::wire::Identity;
 
 /// The budget of a login; Go's client has the same.
@@ -22,7 +18,6 @@ const STDIN: u64 = u64::MAX;
 /// Connections by id, and the loop that moves them.
 pub struct Swarm {
     poll: Poll,
-    config: Arc<ClientConfig>,
     conns: Vec<Option<Box<Conn>>>,
     free: Vec<usize>,
     dirty: Vec<usize>,
@@ -45,7 +40,6 @@ impl Swarm {
         net::raise_file_limit();
         Ok(Self {
             poll: Poll::new()?,
-            config: tls::config(),
             conns: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
@@ -70,7 +64,8 @@ impl Swarm {
     ) -> io::Result<usize> {
         let started = clock::now();
         let socket = net::connect(target.address, dial)?;
-        let mut conn = Conn::new(socket, role, target.clone(), identity.clone(), started);
+        let mut conn =
+            Conn::new(socket, role, target.clone(), identity.clone(), started);
         self.serial = self.serial.wrapping_add(1);
         conn.serial = self.serial;
         conn.interest = IN | OUT;
@@ -212,10 +207,15 @@ impl Swarm {
         }
     }
 
-    fn act(&mut self, id: usize, events: u32, handler: &mut dyn Handler) -> Result<(), Why> {
+    fn act(
+        &mut self,
+        id: usize,
+        events: u32,
+        handler: &mut dyn Handler,
+    ) -> Result<(), Why> {
         let conn = self.conns[id].as_deref_mut().expect("the caller looked");
         if conn.stage() == Stage::Connecting {
-            conn.connected(&self.config)?;
+            conn.connected()?;
             if conn.stage() == Stage::Mute {
                 handler.open(id, clock::now() - conn.started);
             }
@@ -238,7 +238,8 @@ impl Swarm {
         let now = clock::now();
         while let Some(&(deadline, id, serial)) = self.deadlines.front() {
             let conn = self.conns[id].as_deref();
-            let pending = conn.is_some_and(|c| c.serial == serial && c.stage().pending());
+            let pending =
+                conn.is_some_and(|c| c.serial == serial && c.stage().pending());
             if pending && deadline > now {
                 return;
             }

@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
 use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
+use crate::conn::Target;
+use crate::hybrid::X25519_MLKEM768;
 use crate::wire;
 
 /// Record header: type 1 + version 2 + length 2.
@@ -64,11 +68,17 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-/// Make the one configuration of a run: one cipher, X25519, no resumption, no ALPN.
-pub fn config() -> Arc<ClientConfig> {
+/// Make the one configuration of a run: one cipher, no resumption, no ALPN.
+///
+/// Keys are agreed by X25519; `hybrid` offers X25519MLKEM768 before it, as Go does.
+pub fn config(hybrid: bool) -> Arc<ClientConfig> {
+    let mut kx_groups = vec![provider::kx_group::X25519];
+    if hybrid {
+        kx_groups.insert(0, X25519_MLKEM768);
+    }
     let provider = Arc::new(CryptoProvider {
         cipher_suites: vec![provider::cipher_suite::TLS13_AES_128_GCM_SHA256],
-        kx_groups: vec![provider::kx_group::X25519],
+        kx_groups,
         ..provider::default_provider()
     });
     let mut config = ClientConfig::builder_with_provider(provider.clone())
@@ -95,18 +105,19 @@ pub struct Shaken {
 
 impl Shake {
     /// Begin; append the ClientHello.
-    pub fn start(
-        config: &Arc<ClientConfig>,
-        host: &ServerName<'static>,
-        out: &mut Vec<u8>,
-    ) -> Result<Self, String> {
-        let mut tls = ClientConnection::new(config.clone(), host.clone()).map_err(text)?;
+    pub fn start(target: &Target, out: &mut Vec<u8>) -> Result<Self, String> {
+        let (config, name) = (target.tls.clone(), target.name.clone());
+        let mut tls = ClientConnection::new(config, name).map_err(text)?;
         tls.write_tls(out).map_err(text)?;
         Ok(Self(tls))
     }
 
     /// Take exactly one record; append what it makes us say; tell whether it was the last.
-    pub fn record(&mut self, mut record: &[u8], out: &mut Vec<u8>) -> Result<bool, String> {
+    pub fn record(
+        &mut self,
+        mut record: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, String> {
         while !record.is_empty() {
             self.0.read_tls(&mut record).map_err(text)?;
             self.0.process_new_packets().map_err(text)?;
@@ -122,10 +133,8 @@ impl Shake {
         let certificates = self.0.peer_certificates().unwrap_or_default();
         let server_key = certificates.iter().find_map(|one| wire::meta_key(one));
         let secrets = self.0.dangerous_extract_secrets().map_err(text)?;
-        let records = Records {
-            seal: Half::new(secrets.tx)?,
-            open: Half::new(secrets.rx)?,
-        };
+        let records =
+            Records { seal: Half::new(secrets.tx)?, open: Half::new(secrets.rx)? };
         Ok(Shaken { records, server_key })
     }
 }
@@ -213,7 +222,8 @@ impl Records {
         let (header, body) = out[start..].split_at_mut(HEADER);
         let header: [u8; HEADER] = header.try_into().expect("split at its length");
         let nonce = self.seal.nonce();
-        let sealed = self.seal.key.seal_in_place_separate_tag(nonce, Aad::from(header), body);
+        let sealed =
+            self.seal.key.seal_in_place_separate_tag(nonce, Aad::from(header), body);
         out.extend_from_slice(sealed.expect("a record is short enough").as_ref());
     }
 
@@ -237,7 +247,9 @@ impl Records {
         match (plain[last], plain.first()) {
             (DATA, _) => Ok(Opened::Data(last)),
             (ALERT, _) => Ok(Opened::Closed),
-            (HANDSHAKE, Some(&KEY_UPDATE)) => Err("TLS: KeyUpdate is not supported".into()),
+            (HANDSHAKE, Some(&KEY_UPDATE)) => {
+                Err("TLS: KeyUpdate is not supported".into())
+            }
             (HANDSHAKE, _) => Ok(Opened::Nothing),
             (other, _) => Err(format!("TLS: inner type {other}")),
         }
@@ -289,7 +301,8 @@ mod tests {
         records.end(&mut out, start);
         let (mut plain, mut at) = (0, 0);
         while let Some(length) = complete(&out[at..]) {
-            let Ok(Opened::Data(size)) = records.open(&mut out[at..at + length], 0) else {
+            let Ok(Opened::Data(size)) = records.open(&mut out[at..at + length], 0)
+            else {
                 panic!("a record does not open");
             };
             (plain, at) = (plain + size, at + length);

@@ -297,7 +297,8 @@ impl Traffic {
     fn arrived(&mut self, id: usize, payload: &[u8], now: u64) {
         let Some(index) = self.flow_of(payload) else {
             self.faults.corrupt += 1;
-            return self.note(format!("a packet of {} bytes is not ours", payload.len()));
+            return self
+                .note(format!("a packet of {} bytes is not ours", payload.len()));
         };
         let data = &payload[32..];
         let (sequence, stamp) = (number(&data[8..16]), number(&data[16..24]));
@@ -308,7 +309,10 @@ impl Traffic {
             self.faults.misdelivered += 1;
             return self.note(format!("flow {index} reached the wrong client"));
         }
-        if data[SMALLEST..] != *body || payload[..32] != flow.source || sequence >= flow.next {
+        if data[SMALLEST..] != *body
+            || payload[..32] != flow.source
+            || sequence >= flow.next
+        {
             self.faults.corrupt += 1;
             return self.note(format!("flow {index}: packet {sequence} is damaged"));
         }
@@ -323,7 +327,8 @@ impl Traffic {
         if data.len() != self.size || data[..4] != MAGIC {
             return None;
         }
-        let index = u32::from_le_bytes(data[4..8].try_into().expect("four bytes")) as usize;
+        let index =
+            u32::from_le_bytes(data[4..8].try_into().expect("four bytes")) as usize;
         (index < self.flows.len()).then_some(index)
     }
 

@@ -130,14 +130,19 @@ pub fn request(host: &str, fast_start: bool, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    const SERVER: &str = "7b4e909bbe7ffe44c465a220037d608ee35897d31ef972f07f74892cb0f73f13";
-    const CLIENT: &str = "0faa684ed28867b97f4a6a2dee5df8ce974e76b7018e3f22a1c4cf2678570f20";
+    const SERVER: &str =
+        "7b4e909bbe7ffe44c465a220037d608ee35897d31ef972f07f74892cb0f73f13";
+    const CLIENT: &str =
+        "0faa684ed28867b97f4a6a2dee5df8ce974e76b7018e3f22a1c4cf2678570f20";
 
     fn unhex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+        let digits: Vec<u8> =
+            text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
         digits
             .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .map(|pair| {
+                u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()
+            })
             .collect()
     }
 
@@ -172,7 +177,9 @@ mod tests {
         let client = Identity::from_secret([0x22; 32]);
         let shared = client.shared(&unhex(SERVER).try_into().unwrap());
         let mut info = unhex(&"44".repeat(24));
-        info.extend(unhex("98cc589c163885043e1278210bd48deee3c56f584bfdcbc303ff0f3c69"));
+        info.extend(unhex(
+            "98cc589c163885043e1278210bd48deee3c56f584bfdcbc303ff0f3c69",
+        ));
         assert!(opens(&shared, &info));
         info[30] ^= 1;
         assert!(!opens(&shared, &info));

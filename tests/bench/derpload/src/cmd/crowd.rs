@@ -63,14 +63,17 @@ impl Crowd {
         for _ in 0..pairs {
             let from = below(self.ids.len());
             let to = (from + 1 + below(self.ids.len() - 1)) % self.ids.len();
-            traffic.add((self.ids[from], self.ids[to]), (self.keys[from], self.keys[to]));
+            traffic
+                .add((self.ids[from], self.ids[to]), (self.keys[from], self.keys[to]));
         }
         traffic.wake();
         traffic.step(swarm, &mut Load::Window(1));
         traffic.drain(swarm)?;
-        Ok(json!({"event": "relay", "asked": pairs, "delivered": traffic.counts.delivered,
+        Ok(
+            json!({"event": "relay", "asked": pairs, "delivered": traffic.counts.delivered,
                   "ok": traffic.ok() && traffic.counts.delivered == pairs as u64,
-                  "latency_us": traffic.latency.micros(), "faults": traffic.report()}))
+                  "latency_us": traffic.latency.micros(), "faults": traffic.report()}),
+        )
     }
 
     fn hold_until_told(&mut self, swarm: &mut Swarm) -> Result<(), String> {
@@ -108,7 +111,8 @@ pub fn idle(mut options: Options) -> Result<Value, String> {
     handshakes::warm_up(&mut swarm, &common, warmup)?;
     let before = common.watch.sample()?;
     let begun = clock::now();
-    let mut crowd = Crowd::gather(&mut swarm, &common.target, count, common.concurrency)?;
+    let mut crowd =
+        Crowd::gather(&mut swarm, &common.target, count, common.concurrency)?;
     let took = clock::as_seconds(clock::now() - begun);
     crowd.hold(&mut swarm, settle)?;
     let after = common.watch.sample()?;
@@ -144,7 +148,12 @@ fn memory(before: &Sample, after: &Sample, count: usize) -> Value {
            "rss_kib_each": (each * 100.0).round() / 100.0})
 }
 
-fn obey(line: &str, crowd: &Crowd, swarm: &mut Swarm, now: &Sample) -> Result<Value, String> {
+fn obey(
+    line: &str,
+    crowd: &Crowd,
+    swarm: &mut Swarm,
+    now: &Sample,
+) -> Result<Value, String> {
     let mut words = line.split_whitespace();
     match (words.next(), words.next().map_or(Ok(100), str::parse)) {
         (Some("relay"), Ok(pairs)) => crowd.check(swarm, pairs),

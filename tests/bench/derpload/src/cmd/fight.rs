@@ -48,7 +48,13 @@ impl Handler for Ring {
 
 impl Ring {
     /// One of the two leaves and comes back.
-    fn round(&mut self, swarm: &mut Swarm, side: usize, common: &Common, identity: &Rc<Identity>) {
+    fn round(
+        &mut self,
+        swarm: &mut Swarm,
+        side: usize,
+        common: &Common,
+        identity: &Rc<Identity>,
+    ) {
         if let Some(id) = self.fighters[side].take() {
             swarm.close(id);
         }
@@ -83,11 +89,13 @@ pub fn dupfight(mut options: Options) -> Result<Value, String> {
 
     let mut swarm = Swarm::new().map_err(|error| error.to_string())?;
     let targets = (&common.target, &common.other);
-    let mut traffic = Traffic::connect(size, pairs, &mut swarm, targets, common.concurrency)?;
+    let mut traffic =
+        Traffic::connect(size, pairs, &mut swarm, targets, common.concurrency)?;
     traffic.wake();
     let mut load = Load::Paced(Pace::new(rate));
     pairs::run_for(&mut swarm, &mut traffic, &mut load, SECOND / 2)?;
-    let alone = pairs::measure(&mut swarm, &mut traffic, &mut load, length, &common.watch)?;
+    let alone =
+        pairs::measure(&mut swarm, &mut traffic, &mut load, length, &common.watch)?;
     let files = common.watch.files();
 
     let mut ring = Ring {
@@ -97,7 +105,8 @@ pub fn dupfight(mut options: Options) -> Result<Value, String> {
         logins: Hist::new(),
         failed: BTreeMap::new(),
     };
-    let fought = fight(&mut swarm, &mut ring, &mut load, &common, (reconnects, length))?;
+    let fought =
+        fight(&mut swarm, &mut ring, &mut load, &common, (reconnects, length))?;
     ring.traffic.drain(&mut swarm)?;
     ring.fighters.iter_mut().filter_map(Option::take).for_each(|id| swarm.close(id));
     let settled = clock::now() + 2 * SECOND;

@@ -1,12 +1,14 @@
 //! `frozen`: receivers that never read, flooded, beside clients that must not notice.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use crate::clock::{self, SECOND, seconds};
-use crate::conn::{End, Handler};
 use crate::cmd::pairs;
+use crate::conn::{Conn, End, Handler};
+use crate::diag::Diag;
 use crate::hist::Hist;
 use crate::net::Dial;
 use crate::options::{Common, Options};
@@ -25,6 +27,7 @@ struct Scene {
     observer: usize,
     greeted: usize,
     flooded_since: u64,
+    full: Vec<Fullness>,
     cut_at: Vec<Option<u64>>,
     senders_cut: u64,
     sender_ids: HashMap<usize, usize>,
@@ -56,6 +59,33 @@ impl Handler for Scene {
     }
 }
 
+/// The relay's socket towards one frozen client.
+struct Fullness {
+    remote: SocketAddr,
+    queued: u32,
+    /// When it last took anything.
+    grew: u64,
+}
+
+impl Scene {
+    /// Note which of the relay's sockets have taken more since the last look.
+    fn look(&mut self, diag: &Diag, relay: SocketAddr) -> Result<(), String> {
+        for (full, cut) in self.full.iter_mut().zip(&self.cut_at) {
+            if cut.is_some() {
+                continue;
+            }
+            let now = clock::now();
+            let queued =
+                diag.send_queue(relay, full.remote).map_err(|e| e.to_string())?;
+            if queued.is_some_and(|queued| queued > full.queued) {
+                full.queued = queued.unwrap_or(0);
+                full.grew = now;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn gather(
     swarm: &mut Swarm,
     common: &Common,
@@ -77,7 +107,11 @@ fn packet(swarm: &mut Swarm, from: usize, to: &[u8; 32], body: &[u8]) {
 }
 
 /// Have every frozen-to-be greet the observer, who is then told when it is gone.
-fn greet(swarm: &mut Swarm, scene: &mut Scene, observer: &[u8; 32]) -> Result<(), String> {
+fn greet(
+    swarm: &mut Swarm,
+    scene: &mut Scene,
+    observer: &[u8; 32],
+) -> Result<(), String> {
     let ids: Vec<usize> = scene.frozen_ids.keys().copied().collect();
     for &id in &ids {
         packet(swarm, id, observer, b"hello");
@@ -87,7 +121,11 @@ fn greet(swarm: &mut Swarm, scene: &mut Scene, observer: &[u8; 32]) -> Result<()
         swarm.turn(limit, scene).map_err(|error| error.to_string())?;
     }
     if scene.greeted < ids.len() {
-        return Err(format!("only {} of {} greetings arrived", scene.greeted, ids.len()));
+        return Err(format!(
+            "only {} of {} greetings arrived",
+            scene.greeted,
+            ids.len()
+        ));
     }
     ids.iter().try_for_each(|&id| swarm.freeze(id)).map_err(|error| error.to_string())
 }
@@ -124,14 +162,16 @@ pub fn frozen(mut options: Options) -> Result<Value, String> {
     let frozen = options.count("--frozen", 100)?;
     let senders = options.count("--senders", 1000)?;
     let flood_rate = options.rate("--flood-rate", 20_000.0)?;
-    let (pairs, rate) = (options.count("--pairs", 10)?, options.rate("--rate", 1000.0)?);
+    let (pairs, rate) =
+        (options.count("--pairs", 10)?, options.rate("--rate", 1000.0)?);
     let size = options.size()?;
     let length = seconds(options.rate("--seconds", 8.0)?);
     options.finish()?;
 
     let mut swarm = Swarm::new().map_err(|error| error.to_string())?;
     let targets = (&common.target, &common.other);
-    let mut traffic = Traffic::connect(size, pairs, &mut swarm, targets, common.concurrency)?;
+    let mut traffic =
+        Traffic::connect(size, pairs, &mut swarm, targets, common.concurrency)?;
     let (observer, observer_key) = gather(&mut swarm, &common, 1, Dial::default())?;
     let small = Dial { receive_buffer: BUFFER, ..Dial::default() };
     let (frozen_ids, victims) = gather(&mut swarm, &common, frozen, small)?;
@@ -140,7 +180,8 @@ pub fn frozen(mut options: Options) -> Result<Value, String> {
     traffic.wake();
     let mut load = Load::Paced(Pace::new(rate));
     pairs::run_for(&mut swarm, &mut traffic, &mut load, SECOND / 2)?;
-    let alone = pairs::measure(&mut swarm, &mut traffic, &mut load, length, &common.watch)?;
+    let alone =
+        pairs::measure(&mut swarm, &mut traffic, &mut load, length, &common.watch)?;
     traffic.drain(&mut swarm)?;
 
     let index = |ids: &[usize]| ids.iter().copied().zip(0..).collect::<HashMap<_, _>>();
@@ -151,11 +192,18 @@ pub fn frozen(mut options: Options) -> Result<Value, String> {
         observer: observer[0],
         greeted: 0,
         flooded_since: 0,
+        full: Vec::new(),
         cut_at: vec![None; frozen],
         senders_cut: 0,
         sender_ids: index(&sender_ids),
     };
     greet(&mut swarm, &mut scene, &observer_key[0])?;
+    for &id in &frozen_ids {
+        let remote =
+            swarm.get(id).map(Conn::local_address).ok_or("a frozen client is gone")?;
+        let remote = remote.map_err(|error| error.to_string())?;
+        scene.full.push(Fullness { remote, queued: 0, grew: clock::now() });
+    }
     let mut flood = Flood {
         senders: &sender_ids,
         victims: &victims,
@@ -181,14 +229,16 @@ fn flooding(
     scene.traffic.restart_clocks();
     let (before, delivered) = (common.watch.sample()?, scene.traffic.counts.delivered);
     let mut peak = before.rss_kib();
+    let diag = Diag::new().map_err(|error| error.to_string())?;
     let mut looked = clock::now();
     scene.flooded_since = looked;
     let end = looked + length;
     while clock::now() < end {
         let now = clock::now();
         flood.pour(swarm, now);
-        if now > looked + SECOND / 4 {
+        if now > looked + SECOND / 10 {
             looked = now;
+            scene.look(&diag, common.target.address)?;
             peak = peak.max(common.watch.rss_kib());
         }
         let wake = scene.traffic.step(swarm, &mut load).min(flood.pace.next()).min(end);
@@ -210,10 +260,14 @@ fn report(
     alone: Value,
     flooded: Value,
 ) -> Value {
-    let mut cut = Hist::new();
-    for at in scene.cut_at.iter().flatten() {
-        cut.add(at.saturating_sub(scene.flooded_since));
+    let (mut cut, mut after_full) = (Hist::new(), Hist::new());
+    for (at, full) in scene.cut_at.iter().zip(&scene.full) {
+        if let Some(at) = at {
+            cut.add(at.saturating_sub(scene.flooded_since));
+            after_full.add(at.saturating_sub(full.grew));
+        }
     }
+    let queued = scene.full.iter().map(|full| full.queued).max();
     let p99 = |part: &Value| part["latency_us"]["p99"].as_f64();
     let ratio = p99(&flooded).zip(p99(&alone)).map(|(with, without)| with / without);
     json!({
@@ -223,6 +277,7 @@ fn report(
         "flood": {"sent": flood.sent, "refused": flood.refused,
                   "senders_cut": scene.senders_cut},
         "cut": cut.total(), "cut_after_ms": cut.millis(),
+        "cut_after_full_ms": after_full.millis(), "most_queued_bytes": queued,
         "p99_ratio": ratio.map(|ratio| (ratio * 100.0).round() / 100.0),
         "alone": alone, "flooded": flooded,
         "healthy": scene.traffic.report(),

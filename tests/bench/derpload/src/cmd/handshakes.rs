@@ -97,7 +97,8 @@ pub fn handshakes(mut options: Options) -> Result<Value, String> {
     std::thread::sleep(std::time::Duration::from_nanos(settle));
     let mut measured = common.watch.sample()?.since(&sample, count as u64);
     measured["generator"] = own["generator"].clone();
-    measured["per_second"] = json!(((count as u64 - logins.failed) as f64 / took).round());
+    measured["per_second"] =
+        json!(((count as u64 - logins.failed) as f64 / took).round());
     measured["login_ms"] = logins.times.map_or(Value::Null, |times| times.millis());
     Ok(json!({
         "load": "handshakes",

@@ -65,7 +65,10 @@ impl Handler for Herd {
             self.left(index);
         } else {
             self.in_handshake.add(end.age);
-            self.failed(index, format!("{} in stage {}", end.why.name(), end.stage.name()));
+            self.failed(
+                index,
+                format!("{} in stage {}", end.why.name(), end.stage.name()),
+            );
         }
     }
 }
@@ -135,7 +138,8 @@ impl Herd {
             self.due.pop();
             let client = &mut self.clients[index];
             client.attempts += 1;
-            match swarm.connect(Role::Client, target, &client.identity, Dial::default()) {
+            match swarm.connect(Role::Client, target, &client.identity, Dial::default())
+            {
                 Err(error) => self.failed(index, error.to_string()),
                 Ok(id) => {
                     client.id = id;
@@ -197,7 +201,8 @@ pub fn herd(mut options: Options) -> Result<Value, String> {
         let until = cut_at.filter(|_| waiting).unwrap_or(u64::MAX).min(herd.next());
         swarm.turn(until, &mut herd).map_err(|error| error.to_string())?;
     }
-    let spent = books.and_then(|books| Some(common.watch.sample().ok()?.since(&books, 1)));
+    let spent =
+        books.and_then(|books| Some(common.watch.sample().ok()?.since(&books, 1)));
     report(&herd, &mut swarm, check, spent)
 }
 
@@ -214,7 +219,8 @@ fn report(
     } else {
         Value::Null
     };
-    let ok = herd.first_cut.is_some() && herd.away == 0 && relayed["ok"] != json!(false);
+    let ok =
+        herd.first_cut.is_some() && herd.away == 0 && relayed["ok"] != json!(false);
     let tries = |share| herd.attempts.quantile(share);
     let took = herd.first_cut.map(|first| as_seconds(clock::now() - first));
     Ok(json!({

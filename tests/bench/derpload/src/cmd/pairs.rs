@@ -61,7 +61,8 @@ pub fn pairs(mut options: Options) -> Result<Value, String> {
 
     let mut swarm = Swarm::new().map_err(|error| error.to_string())?;
     let targets = (&common.target, &common.other);
-    let mut traffic = Traffic::connect(size, pairs, &mut swarm, targets, common.concurrency)?;
+    let mut traffic =
+        Traffic::connect(size, pairs, &mut swarm, targets, common.concurrency)?;
     let mut load = match rate {
         Some(rate) if rate > 0.0 => Load::Paced(Pace::new(rate)),
         Some(rate) => return Err(format!("--rate {rate}: must be above 0")),
@@ -93,21 +94,26 @@ pub fn overload(mut options: Options) -> Result<Value, String> {
 
     let mut swarm = Swarm::new().map_err(|error| error.to_string())?;
     let targets = (&common.target, &common.other);
-    let mut traffic = Traffic::connect(size, pairs, &mut swarm, targets, common.concurrency)?;
+    let mut traffic =
+        Traffic::connect(size, pairs, &mut swarm, targets, common.concurrency)?;
     traffic.wake();
     let mut load = Load::Window(window.max(1));
-    let mut measured = measure(&mut swarm, &mut traffic, &mut load, length, &common.watch)?;
+    let mut measured =
+        measure(&mut swarm, &mut traffic, &mut load, length, &common.watch)?;
     let stopped = clock::now();
     let drained = traffic.drain(&mut swarm)?;
     let (sent, delivered) = (traffic.counts.sent, traffic.counts.delivered);
-    measured["delivered_share"] = json!((delivered as f64 / sent as f64 * 1e4).round() / 1e4);
+    measured["delivered_share"] =
+        json!((delivered as f64 / sent as f64 * 1e4).round() / 1e4);
     measured["drain_s"] = json!(as_seconds(drained.saturating_sub(stopped)));
 
     traffic.wake();
     let mut gentle = Load::Window(1);
-    let mut after = measure(&mut swarm, &mut traffic, &mut gentle, probe, &common.watch)?;
+    let mut after =
+        measure(&mut swarm, &mut traffic, &mut gentle, probe, &common.watch)?;
     traffic.drain(&mut swarm)?;
-    let (sent, arrived) = (traffic.counts.sent - sent, traffic.counts.delivered - delivered);
+    let (sent, arrived) =
+        (traffic.counts.sent - sent, traffic.counts.delivered - delivered);
     after["lost"] = json!(sent - arrived);
     let recovered = arrived > 0 && arrived == sent;
     Ok(json!({

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use crate::clock::{self, MILLI, SECOND, as_seconds, seconds};
+use crate::cmd::handshakes;
 use crate::conn::{End, Handler, Role, Stage};
 use crate::hist::Hist;
 use crate::net::Dial;
@@ -175,7 +176,11 @@ impl Run<'_> {
         while self.asked < self.plan.count && self.opening.next() <= now {
             self.opening.advance();
             self.asked += 1;
-            let source = if self.plan.sources > 1 { self.asked % self.plan.sources + 1 } else { 0 };
+            let source = if self.plan.sources > 1 {
+                self.asked % self.plan.sources + 1
+            } else {
+                0
+            };
             let dial = Dial { source, ..Dial::default() };
             let target = &self.common.target;
             match self.swarm.connect(self.plan.role, target, &self.nobody, dial) {
@@ -199,7 +204,8 @@ impl Run<'_> {
             self.probing.as_mut().expect("just looked").advance();
             let identity = Rc::new(Identity::random());
             let dial = Dial::default();
-            match self.swarm.connect(Role::Client, &self.common.target, &identity, dial) {
+            match self.swarm.connect(Role::Client, &self.common.target, &identity, dial)
+            {
                 Ok(id) => self.name(id, Kind::Probe),
                 Err(_) => self.starved += 1,
             }
@@ -239,7 +245,8 @@ impl Run<'_> {
         self.probe(now);
         self.drip(now);
         self.look(now);
-        let mut wake = self.scene.traffic.step(&mut self.swarm, &mut self.load).min(end);
+        let mut wake =
+            self.scene.traffic.step(&mut self.swarm, &mut self.load).min(end);
         if self.asked < self.plan.count {
             wake = wake.min(self.opening.next());
         }
@@ -262,6 +269,7 @@ pub fn intrude(role: Role, mut options: Options) -> Result<Value, String> {
     let plan = plan(role, &mut options)?;
     options.finish()?;
     let mut swarm = Swarm::new().map_err(|error| error.to_string())?;
+    handshakes::warm_up(&mut swarm, &common, 50)?;
     let targets = (&common.target, &common.other);
     let mut traffic =
         Traffic::connect(200, plan.healthy, &mut swarm, targets, common.concurrency)?;

@@ -73,7 +73,8 @@ fn receive(socket: &UdpSocket, own: SocketAddr, counts: &mut Counts, times: &mut
                     counts.wrong += 1;
                     continue;
                 };
-                let stamp = u64::from_le_bytes(transaction[..8].try_into().expect("eight"));
+                let stamp =
+                    u64::from_le_bytes(transaction[..8].try_into().expect("eight"));
                 counts.answered += 1;
                 times.add(clock::now().saturating_sub(stamp));
             }
@@ -88,6 +89,7 @@ fn receive(socket: &UdpSocket, own: SocketAddr, counts: &mut Counts, times: &mut
 pub fn stun(mut options: Options) -> Result<Value, String> {
     let common = options.common()?;
     let rate = options.rate("--rate", 5000.0)?;
+    let burst = options.count("--burst", 1)?;
     let length = seconds(options.rate("--seconds", 5.0)?);
     options.finish()?;
     let text = |error: io::Error| error.to_string();
@@ -98,26 +100,32 @@ pub fn stun(mut options: Options) -> Result<Value, String> {
     socket.connect(server).map_err(text)?;
     socket.set_nonblocking(true).map_err(text)?;
     let own = socket.local_addr().map_err(text)?;
-    net::option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 1 << 21).map_err(text)?;
+    net::option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 1 << 21)
+        .map_err(text)?;
     let mut poll = Poll::new().map_err(text)?;
     poll.add(socket.as_raw_fd(), IN, 0).map_err(text)?;
 
-    let (mut counts, mut times, mut ready) = (Counts::default(), Hist::new(), Vec::new());
+    let (mut counts, mut times, mut ready) =
+        (Counts::default(), Hist::new(), Vec::new());
     let before = common.watch.sample()?;
-    let mut pace = Pace::new(rate);
+    let mut pace = Pace::new(rate / burst as f64);
     let end = clock::now() + length;
     while clock::now() < end {
         while pace.next() <= clock::now() {
             let (due, count) = (pace.next(), pace.advance() as u32);
-            let mut transaction = [0; 12];
-            transaction[..8].copy_from_slice(&due.to_le_bytes());
-            transaction[8..].copy_from_slice(&count.to_le_bytes());
-            match socket.send(&request(transaction)) {
-                Ok(_) => counts.sent += 1,
-                Err(_) => counts.refused += 1,
+            for n in 0..burst as u32 {
+                let mut transaction = [0; 12];
+                transaction[..8].copy_from_slice(&due.to_le_bytes());
+                transaction[8..]
+                    .copy_from_slice(&(count.wrapping_mul(1024) + n).to_le_bytes());
+                match socket.send(&request(transaction)) {
+                    Ok(_) => counts.sent += 1,
+                    Err(_) => counts.refused += 1,
+                }
             }
         }
-        poll.wait(pace.next().saturating_sub(clock::now()), &mut ready).map_err(text)?;
+        poll.wait(pace.next().saturating_sub(clock::now()), &mut ready)
+            .map_err(text)?;
         receive(&socket, own, &mut counts, &mut times);
     }
     let mut measured = common.watch.sample()?.since(&before, counts.answered);
@@ -129,7 +137,7 @@ pub fn stun(mut options: Options) -> Result<Value, String> {
     Ok(json!({
         "load": "stun",
         "ok": counts.wrong == 0 && counts.answered > 0,
-        "rate": rate, "sent": counts.sent, "refused": counts.refused,
+        "rate": rate, "burst": burst, "sent": counts.sent, "refused": counts.refused,
         "answered": counts.answered, "unanswered": counts.sent - counts.answered,
         "wrong": counts.wrong,
         "measured": measured,
@@ -142,7 +150,8 @@ mod tests {
 
     const REQUEST: &str = "000100142112a442000102030405060708090a0b\
                            802200087461696c6e6f6465802800048aabad90";
-    const ANSWER: &str = "0101000c2112a442000102030405060708090a0b0020000800019f455e12a443";
+    const ANSWER: &str =
+        "0101000c2112a442000102030405060708090a0b0020000800019f455e12a443";
     const TRANSACTION: [u8; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
     fn unhex(text: &str) -> Vec<u8> {

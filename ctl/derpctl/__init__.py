@@ -1,0 +1,1 @@
+"""derpctl, the operator's command line."""

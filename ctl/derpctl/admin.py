@@ -1,0 +1,232 @@
+"""Asks the admin listener of a node: who it is, and how it fares."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+
+
+_MAX_BODY = 4 * 1024 * 1024
+_OK = 200
+_DENIED = (401, 403)
+
+
+@dataclass(eq=False)
+class AdminFailed(Exception):
+    """A node's admin listener gave no usable answer."""
+
+    url: str
+    """Which listener."""
+    reason: str
+    """Why."""
+    hint: str
+    """What to do about it."""
+    answered: bool = False
+    """Whether somebody was there, and said something of no use."""
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.reason}; {self.hint}"
+
+
+class _View(BaseModel):
+    """Newer nodes say more, older ones less."""
+
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+
+class RegionView(_View):
+    """The region that a node is in."""
+
+    id: int
+    code: str = ""
+    name: str = ""
+
+
+class CertificateView(_View):
+    """The certificate of the public port."""
+
+    mode: str = ""
+    not_after: str | None = None
+    """RFC 3339."""
+    pin: str | None = None
+    """`sha256-raw:…`, where clients pin it."""
+
+
+class NodeView(_View):
+    """What a node says of itself: `/v1/node`."""
+
+    name: str
+    region: RegionView
+    version: str = ""
+    server_key: str = ""
+    """`nodekey:…`."""
+    started_at: str | None = None
+    uptime: float = 0.0
+    """Seconds."""
+    state: str = ""
+    """`starting`, `serving`, `unready` or `draining`."""
+    ready: bool = False
+    reasons: Sequence[str] = ()
+    """Why it is not serving."""
+    map_entry: Mapping[str, object] = {}
+    """Its DERPNode."""
+    certificate: CertificateView | None = None
+    listeners: Mapping[str, Sequence[str]] = {}
+    """Addresses by kind: `derp`, `http`, `stun`, `admin`."""
+    plane: str = ""
+
+
+class ClientsView(_View):
+    """How many clients a node has."""
+
+    connections: int = 0
+    keys: int = 0
+    home: int = 0
+    not_ideal: int = 0
+    duplicate_keys: int = 0
+    mesh: int = 0
+    watchers: int = 0
+
+
+class TrafficView(_View):
+    """What a node has relayed since its start."""
+
+    packets_received: int = 0
+    packets_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    forwarded_in: int = 0
+    forwarded_out: int = 0
+    dropped: Mapping[str, int] = {}
+    """Packets by reason."""
+
+
+class AcceptsView(_View):
+    """How many connections a node has let in."""
+
+    accepted: int = 0
+    refused: Mapping[str, int] = {}
+
+
+class StatusView(_View):
+    """How a node fares: `/v1/status`."""
+
+    node: NodeView
+    clients: ClientsView = ClientsView()
+    traffic: TrafficView = TrafficView()
+    stun: Mapping[str, int] | None = None
+    accepts: AcceptsView = AcceptsView()
+
+
+_Document = TypeVar("_Document", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """One admin listener."""
+
+    url: str
+    """`http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`."""
+    timeout: float
+    """Seconds that an answer may take."""
+    token: str | None = None
+    ca_file: Path | None = None
+
+    async def node(self) -> NodeView:
+        """Ask who the node is.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        return await self._document("/v1/node", NodeView)
+
+    async def status(self) -> StatusView:
+        """Ask how it fares.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        return await self._document("/v1/status", StatusView)
+
+    async def is_ready(self) -> tuple[bool, str]:
+        """Ask whether it serves clients; if not, the text says why.
+
+        Raises:
+            AdminFailed: No answer.
+        """
+        status, body = await self._get("/readyz")
+        return status == _OK, " ".join(body.decode("utf-8", "replace").split())
+
+    async def _document(self, path: str, kind: type[_Document]) -> _Document:
+        status, body = await self._get(path)
+        if status in _DENIED:
+            hint = "set token_file in derpctl's configuration"
+            raise AdminFailed(self.url, f"answered {status} to {path}", hint, True)
+        if status != _OK:
+            hint = "is this the admin listener of a derpd?"
+            raise AdminFailed(self.url, f"answered {status} to {path}", hint, True)
+        try:
+            return kind.model_validate_json(body)
+        except ValidationError as exc:
+            where = ".".join(str(part) for part in exc.errors()[0]["loc"])
+            reason = (
+                f"{path} is not what derpctl reads{f' at {where}' if where else ''}"
+            )
+            hint = "is it a derpd, of about derpctl's version?"
+            raise AdminFailed(self.url, reason, hint, True) from exc
+
+    async def _get(self, path: str) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        hint = "is the node running?"
+        try:
+            async with (
+                asyncio.timeout(self.timeout),
+                aiohttp.ClientSession(connector=self._connector()) as session,
+                session.get(self._base + path, headers=headers) as answer,
+            ):
+                body = await answer.content.read(_MAX_BODY)
+                while not answer.content.at_eof() and len(body) < _MAX_BODY:
+                    body += await answer.content.read(_MAX_BODY - len(body))
+                return answer.status, body
+        except TimeoutError as exc:
+            reason = f"no answer in {self.timeout:g} s"
+            raise AdminFailed(self.url, reason, hint) from exc
+        except aiohttp.ClientConnectorError as exc:
+            raise AdminFailed(self.url, _reason(exc), hint) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            reason = str(exc) or "the connection broke"
+            raise AdminFailed(self.url, reason, hint, True) from exc
+
+    @property
+    def _base(self) -> str:
+        return "http://node" if self.url.startswith("unix:") else self.url
+
+    def _connector(self) -> aiohttp.BaseConnector:
+        if self.url.startswith("unix:"):
+            return aiohttp.UnixConnector(urlsplit(self.url).path)
+        if self.ca_file is None:
+            return aiohttp.TCPConnector()
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except OSError as exc:
+            reason, hint = "not a PEM file that can be read", "check ca_file"
+            raise CtlError(str(self.ca_file), reason, hint, Exit.CONFIG) from exc
+        return aiohttp.TCPConnector(ssl=context)
+
+
+def _reason(exc: aiohttp.ClientConnectorError) -> str:
+    text = exc.os_error.strerror or str(exc.os_error) or "cannot be reached"
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        text = str(exc.certificate_error)
+    return text[0].lower() + text[1:]

@@ -1,0 +1,135 @@
+"""derpctl's own file: which nodes there are, and how to talk to them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+
+
+_SCHEMES = ("http://", "https://", "unix:/")
+
+
+def _admin(text: str) -> str:
+    if not text.startswith(_SCHEMES):
+        message = "not http://HOST:PORT, https://HOST:PORT or unix:/PATH"
+        raise ValueError(message)
+    return text.rstrip("/")
+
+
+def _path(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+class NodeAddress(_Section):
+    """Where one node's admin listener is."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Name of the node, as in the map."""
+
+    admin: Annotated[str, AfterValidator(_admin)]
+    """`http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`."""
+
+
+class CtlConfig(_Section):
+    """What derpctl knows of a region."""
+
+    region: Annotated[int, Field(ge=1, le=65_535)]
+    """Region id."""
+
+    nodes: Annotated[list[NodeAddress], Field(min_length=1)]
+    """The nodes, in the order that the map has them in."""
+
+    token_file: FilePath | None = None
+    """File with the token that admin listeners off loopback ask for."""
+
+    ca_file: FilePath | None = None
+    """PEM file of authorities: of admin listeners, and of nodes without a pin.
+
+    Default: the system's.
+    """
+
+
+def load_ctl_config(path: Path) -> CtlConfig:
+    """Read the file.
+
+    Raises:
+        CtlError: There is none, or it cannot be used.
+    """
+    try:
+        tree: object = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        hint = "name one by --config, or bring a region up: derpctl demo --hold"
+        raise CtlError(str(path), "no such file", hint, Exit.CONFIG) from None
+    except OSError as exc:
+        reason = f"cannot be read: {(exc.strerror or 'no reason given').lower()}"
+        raise CtlError(str(path), reason, "check its mode", Exit.CONFIG) from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        reason = f"not YAML: {' '.join(str(exc).split())}"
+        raise CtlError(str(path), reason, _EXAMPLE, Exit.CONFIG) from exc
+    try:
+        found = CtlConfig.model_validate(tree)
+    except ValidationError as exc:
+        raise _problem(path, exc.errors()[0]) from None
+    names = [node.name for node in found.nodes]
+    for name in names:
+        if names.count(name) > 1:
+            reason, hint = f"two nodes are called {name}", "give each its own name"
+            value = f"{path}: nodes"
+            raise CtlError(value, reason, hint, Exit.CONFIG)
+    return found
+
+
+def read_token(path: Path | None) -> str | None:
+    """Read the token for admin listeners; None if there is none to read.
+
+    Raises:
+        CtlError: The file cannot be read, or is empty.
+    """
+    if path is None:
+        return None
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = "the token cannot be read"
+        hint = "check token_file in derpctl's configuration, and its mode"
+        raise CtlError(str(path), reason, hint, Exit.CONFIG) from exc
+    if not token:
+        hint = "put the node's token there"
+        raise CtlError(str(path), "the token is empty", hint, Exit.CONFIG)
+    return token
+
+
+_EXAMPLE = 'write e.g. {region: 900, nodes: [{name: 900a, admin: "unix:/PATH"}]}'
+
+
+def _problem(path: Path, error: ErrorDetails) -> CtlError:
+    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    reason = error["msg"].removeprefix("Value error, ")
+    reason = reason[0].lower() + reason[1:]
+    if error["type"] == "extra_forbidden":
+        reason = "unknown key"
+    if error["type"] == "missing":
+        return CtlError(f"{path}: {where}", "missing", _EXAMPLE, Exit.CONFIG)
+    value = f"{path}: {where} = {error['input']!r:.80}"
+    return CtlError(value, reason, _EXAMPLE, Exit.CONFIG)

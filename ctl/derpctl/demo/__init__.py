@@ -1,0 +1,1 @@
+"""A region on this machine, to look at and to test against."""

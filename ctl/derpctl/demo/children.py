@@ -1,0 +1,143 @@
+"""The processes of a demo: started, watched, stopped by their own ids."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from derpctl.admin import Admin, AdminFailed, NodeView
+from derpctl.demo.plan import NodePlan
+
+
+READY_WITHIN = 30.0
+"""Seconds from the start of a node until it must be ready."""
+
+_POLL = 0.1
+_QUESTION = 1.0
+_NUDGE = 0.2  # seconds between SIGTERMs; the second means "now"
+_STOP_WITHIN = 3.5  # then SIGKILL, so that all is over in 5 s
+_TAIL = 20  # lines of a log that are shown
+
+
+@dataclass(eq=False)
+class NodeFailed(Exception):
+    """A node ended, or did not get ready."""
+
+    plan: NodePlan
+    reason: str
+    tail: str
+    """The end of its log."""
+    ended: bool
+    """It is not running any more."""
+
+
+@dataclass
+class Child:
+    """One node that was started."""
+
+    plan: NodePlan
+    process: asyncio.subprocess.Process
+    log_start: int
+    """Bytes of log from before it was started."""
+
+    @property
+    def ended(self) -> str | None:
+        """How it ended; None while it runs."""
+        code = self.process.returncode
+        if code is None:
+            return None
+        return f"exit status {code}" if code >= 0 else f"signal {-code}"
+
+    def tail(self) -> str:
+        """Give the end of its log."""
+        try:
+            with self.plan.log_file.open("rb") as file:
+                file.seek(self.log_start)
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError as exc:
+            return f"({exc.strerror})"
+        return "\n".join(lines[-_TAIL:]) or "(nothing)"
+
+    async def stop(self) -> None:
+        """End it: twice politely, as the second SIGTERM means "now", then not."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _STOP_WITHIN
+        while self.process.returncode is None and clock() < deadline:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_NUDGE):
+                    await self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+
+async def start(plan: NodePlan, settings: Sequence[str]) -> Child:
+    """Start a node with our own interpreter; its log is appended to a file.
+
+    It gets none of our `DERPD_` variables, which would override its file, and
+    a session of its own, so that Ctrl-C reaches us alone.
+    """
+    environ = {
+        name: value for name, value in os.environ.items() if not _is_setting(name)
+    }
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    with plan.log_file.open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "derpmesh.daemon", "--config", str(plan.config_file)),
+            *overrides,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environ,
+            start_new_session=True,
+        )
+        return Child(plan, process, log.tell())
+
+
+async def wait_ready(child: Child) -> NodeView:
+    """Wait until a node serves; give what it says of itself.
+
+    Raises:
+        NodeFailed: It ended, or is not ready in time.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + READY_WITHIN
+    admin = Admin(child.plan.admin, _QUESTION)
+    reason = "its admin listener does not answer"
+    while clock() < deadline:
+        if child.ended is not None:
+            said = f"ended with {child.ended} before it was ready"
+            raise NodeFailed(child.plan, said, child.tail(), ended=True)
+        try:
+            ready, text = await admin.is_ready()
+            if ready:
+                return await admin.node()
+            reason = text
+        except AdminFailed as exc:
+            reason = exc.reason
+        await asyncio.sleep(_POLL)
+    said = f"not ready in {READY_WITHIN:g} s: {reason}"
+    raise NodeFailed(child.plan, said, child.tail(), ended=False)
+
+
+async def stop_all(children: Sequence[Child]) -> None:
+    """End all of them, at the same time."""
+    async with asyncio.TaskGroup() as group:
+        for child in children:
+            group.create_task(child.stop())
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith("DERPD_")
+
+
+def log_note(path: Path, tail: str) -> str:
+    """Quote the end of a log."""
+    indented = "\n".join(f"  {line}" for line in tail.splitlines())
+    return f"the end of its log, {path}:\n{indented}"

@@ -1,0 +1,71 @@
+"""Finds ports that nobody uses, and tells whether somebody came first."""
+
+import contextlib
+import socket
+from typing import NamedTuple
+
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+
+
+ADMIN_HOST = "127.0.0.1"
+"""Admin listeners stay on loopback, wherever the relay is."""
+
+
+class Ports(NamedTuple):
+    """The ports of one node."""
+
+    derp: int
+    http: int
+    stun: int
+    """UDP."""
+    admin: int
+
+
+_ANY = Ports(0, 0, 0, 0)
+
+
+def free_ports(bind: str, count: int) -> list[Ports]:
+    """Find ports for nodes; all differ, as all are held until all are found.
+
+    Raises:
+        CtlError: The address is not one of this machine.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            return [_hold(held, bind, _ANY) for _ in range(count)]
+        except OSError as exc:
+            value, hint = f"--bind = {bind}", "give an address of this machine"
+            reason = (exc.strerror or str(exc)).lower()
+            raise CtlError(value, reason, hint, Exit.USAGE) from exc
+
+
+def are_free(bind: str, ports: Ports) -> bool:
+    """Tell whether a node could listen on these ports now."""
+    with contextlib.ExitStack() as held:
+        try:
+            _hold(held, bind, ports)
+        except OSError:
+            return False
+    return True
+
+
+def _hold(held: contextlib.ExitStack, bind: str, ports: Ports) -> Ports:
+    wanted = (
+        (socket.SOCK_STREAM, bind, ports.derp),
+        (socket.SOCK_STREAM, bind, ports.http),
+        (socket.SOCK_DGRAM, bind, ports.stun),
+        (socket.SOCK_STREAM, ADMIN_HOST, ports.admin),
+    )
+    found = []
+    for kind, host, port in wanted:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = held.enter_context(socket.socket(family, kind))
+        if kind is socket.SOCK_STREAM and port:
+            # As servers do: the last demo's connections may linger on it.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        if kind is socket.SOCK_STREAM:
+            sock.listen()
+        found.append(int(sock.getsockname()[1]))
+    return Ports(*found)

@@ -1,0 +1,103 @@
+"""Gets the map from the nodes of a region, and writes it for whoever reads it."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from derpctl.admin import Admin, AdminFailed, NodeView
+from derpctl.config import CtlConfig, read_token
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpctl.map.acl import acl, acl_fragment
+from derpctl.map.assemble import Entry, assemble
+from derpctl.map.canonical import canonical_json
+from derpctl.map.errors import CannotCarry, MapError
+from derpctl.map.headscale import headscale
+from derpctl.map.model import DerpMap
+from derpctl.map.read import read_node
+
+
+_DATE_SIZE = len("2026-01-01")
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A map, and what to remark on its nodes."""
+
+    derp_map: DerpMap
+    notes: Mapping[str, str]
+
+
+async def collect(config: CtlConfig, *, timeout: float) -> Collected:  # noqa: ASYNC109 - part of the error
+    """Ask every node for its entry.
+
+    Raises:
+        CtlError: One did not answer, or they do not fit together.
+    """
+    token = read_token(config.token_file)
+    admins = [
+        Admin(node.admin, timeout, token, config.ca_file) for node in config.nodes
+    ]
+    try:
+        views = await asyncio.gather(*(admin.node() for admin in admins))
+    except AdminFailed as exc:
+        hint = "a map without this node would take it from every client; start it"
+        raise CtlError(exc.url, exc.reason, hint, Exit.UNREACHABLE) from exc
+    return put_together(config.region, views)
+
+
+def put_together(region: int, views: Sequence[NodeView]) -> Collected:
+    """Make the map of what the nodes say.
+
+    Raises:
+        CtlError: They are of another region, or do not agree.
+    """
+    for view in views:
+        if view.region.id != region:
+            value = f"region = {region}"
+            reason = f"{view.name} is in region {view.region.id}"
+            hint = "correct derpctl's configuration, or the node's"
+            raise CtlError(value, reason, hint, Exit.CONFIG)
+    try:
+        derp_map = assemble([_entry(view) for view in views])
+    except MapError as exc:
+        value, hint = "the map", "correct the nodes' configurations"
+        raise CtlError(value, str(exc), hint, Exit.INVALID) from exc
+    notes = {view.name: note for view in views if (note := _note(view))}
+    return Collected(derp_map, notes)
+
+
+def render(found: Collected, form: str, *, fragment: bool = False) -> str:
+    """Write a map in one of the formats.
+
+    Raises:
+        CtlError: The format cannot say all of it.
+    """
+    try:
+        if form == "acl":
+            write = acl_fragment if fragment else acl
+            return write(found.derp_map, found.notes)
+        return _PLAIN[form](found.derp_map)
+    except CannotCarry as exc:
+        value, hint = f"-f {form}", "use -f derpmap, or take it out"
+        raise CtlError(value, str(exc), hint, Exit.REFUSED) from exc
+
+
+_PLAIN: Mapping[str, Callable[[DerpMap], str]] = {
+    "derpmap": canonical_json,
+    "headscale": headscale,
+}
+
+
+def _entry(view: NodeView) -> Entry:
+    node = read_node(f"{view.name}.map_entry", dict(view.map_entry))
+    return Entry(node, view.region.id, view.region.code, view.region.name)
+
+
+def _note(view: NodeView) -> str:
+    """Remark on a pin: it must be in the map before the certificate is."""
+    certificate = view.certificate
+    if certificate is None or not view.map_entry.get("CertName"):
+        return ""
+    expires = (certificate.not_after or "")[:_DATE_SIZE]
+    return f"pinned certificate{f', expires {expires}' if expires else ''}"

@@ -1,0 +1,101 @@
+"""The root of the command tree: global options, and how a command ends.
+
+Commands import what they need when they run, so that `--help` costs nothing.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from derpctl.commands import completion, demo, probe, status, version
+from derpctl.commands import map as map_commands
+from derpctl.errors import CtlError
+from derpctl.settings import Output, Settings, default_config, wants_color
+
+
+app = typer.Typer(
+    name="derpctl",
+    add_completion=False,  # a command of its own, see commands/completion.py
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a bug shows its plain traceback
+    rich_markup_mode=None,  # rich would double the time to --help
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            envvar="DERPCTL_CONFIG",
+            help="Which nodes there are. Default: ~/.config/derpctl/config.yaml.",
+        ),
+    ] = None,
+    output: Annotated[
+        Output, typer.Option("-o", "--output", help="How to print results.")
+    ] = Output.TABLE,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="No colours; as NO_COLOR=1.")
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.001, max=3600, help="Seconds for one question to a node."),
+    ] = 5.0,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Say more on stderr.")
+    ] = 0,
+) -> None:
+    """Shows and steers a region of DERP relays, and renders its map.
+
+    Results are on stdout, talk on stderr. Exit codes: 0 fine, 2 usage,
+    3 configuration, 4 no answer, 5 not found, 6 refused, 7 invalid,
+    8 different, 9 degraded, 10 critical, 11 deadline, 130 interrupted.
+    """
+    if verbose:
+        _log(verbose)
+    context.obj = {
+        "settings": Settings(
+            config=config or default_config(),
+            output=output,
+            color=wants_color(no_color, os.environ.get("NO_COLOR")),
+            timeout=timeout,
+        )
+    }
+
+
+app.command()(demo.demo)
+app.command()(status.status)
+app.add_typer(map_commands.app)
+app.add_typer(probe.app)
+app.command()(version.version)
+app.command()(completion.completion)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run derpctl; ends the process by `SystemExit`, always.
+
+    Args:
+        arguments: The command line without its first word; None takes the
+            process's own.
+    """
+    completion.prepare()
+    try:
+        app(args=arguments, prog_name="derpctl")
+    except CtlError as exc:
+        typer.echo(f"derpctl: {exc}", err=True)
+        sys.exit(exc.exit)
+
+
+def _log(verbose: int) -> None:
+    import logging  # noqa: PLC0415 - only who asks pays
+
+    level = logging.INFO if verbose == 1 else logging.DEBUG
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")

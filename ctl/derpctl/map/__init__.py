@@ -1,0 +1,1 @@
+"""The DERP map: model, canonical form, reading, rendering. Pure: no I/O, no clock."""

@@ -1,0 +1,80 @@
+"""A map as the `derpMap` of a Tailscale policy file (HuJSON).
+
+Clients get it through Tailscale's control server, so that region scores, which
+policy files do not know, cannot be said here.
+"""
+
+import json
+from collections.abc import Mapping
+
+from derpctl.map.canonical import revision, tree_of
+from derpctl.map.errors import CannotCarry
+from derpctl.map.model import DerpMap, Region
+
+
+_NO_NOTES: Mapping[str, str] = {}
+
+
+def acl(derp_map: DerpMap, notes: Mapping[str, str] = _NO_NOTES) -> str:
+    """Write a whole policy object with nothing but the map in it.
+
+    Args:
+        derp_map: What to write.
+        notes: A comment for nodes, by name.
+
+    Raises:
+        CannotCarry: The map has region scores.
+    """
+    member = "".join(f"\t{line}\n" for line in _member(derp_map, notes))
+    ids = ", ".join(str(number) for number in sorted(derp_map.regions))
+    return (
+        f"// DERP map of region {ids or 'none'}, revision {revision(derp_map)}.\n"
+        f"// The member below belongs at the top level of the policy file.\n"
+        f"{{\n{member}}}\n"
+    )
+
+
+def acl_fragment(derp_map: DerpMap, notes: Mapping[str, str] = _NO_NOTES) -> str:
+    """Write the `derpMap` member alone, to paste between others.
+
+    Raises:
+        CannotCarry: The map has region scores.
+    """
+    return "".join(f"{line}\n" for line in _member(derp_map, notes))
+
+
+def _member(derp_map: DerpMap, notes: Mapping[str, str]) -> list[str]:
+    if derp_map.home_params is not None:
+        raise CannotCarry("HomeParams.RegionScore", "a policy file")
+    lines = [
+        '"derpMap": {',
+        f'\t"OmitDefaultRegions": {_text(derp_map.omit_default_regions)},',
+        '\t"Regions": {',
+    ]
+    for number in sorted(derp_map.regions):
+        region = _region(derp_map.regions[number], notes)
+        lines += [
+            f'\t\t"{number}": {{',
+            *(f"\t\t\t{line}" for line in region),
+            "\t\t},",
+        ]
+    return [*lines, "\t},", "},"]
+
+
+def _region(region: Region, notes: Mapping[str, str]) -> list[str]:
+    tree = tree_of(region)
+    del tree["Nodes"]
+    width = max(map(len, tree)) + len('"":')
+    lines = [
+        f"{f'{_text(key)}:':<{width}} {_text(value)}," for key, value in tree.items()
+    ]
+    lines.append('"Nodes": [')
+    for node in region.nodes:
+        if node.name in notes:
+            lines.append(f"\t// {notes[node.name]}")
+        lines.append(f"\t{_text(tree_of(node))},")
+    return [*lines, "],"]
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

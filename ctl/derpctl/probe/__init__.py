@@ -1,0 +1,1 @@
+"""Probes of a node, from outside, as a client would come."""

@@ -1,0 +1,66 @@
+"""What every command is told: the global options, as one value."""
+
+import sys
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Output(StrEnum):
+    """How to print a result."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The global options."""
+
+    config: Path
+    """Where derpctl's own configuration is; it may not exist."""
+    output: Output = Output.TABLE
+    color: bool = False
+    """Whether tables may have colours."""
+    timeout: float = 5.0
+    """Seconds that one question to one node may take."""
+
+    @property
+    def as_json(self) -> bool:
+        """Whether somebody's program reads the result."""
+        return self.output is Output.JSON
+
+
+OutputOption = Annotated[
+    Output | None, typer.Option("-o", "--output", help="How to print the result.")
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("--timeout", min=0.001, max=3600, help="Seconds for one question."),
+]
+
+
+def settings_of(
+    context: typer.Context, output: Output | None = None, timeout: float | None = None
+) -> Settings:
+    """Give the settings, with what was said after the command's name."""
+    found = context.ensure_object(dict).get("settings")
+    if not isinstance(found, Settings):
+        message = "the root callback has not run"
+        raise TypeError(message)
+    return replace(
+        found, output=output or found.output, timeout=timeout or found.timeout
+    )
+
+
+def default_config() -> Path:
+    """Say where the configuration is when nobody says it."""
+    return Path("~/.config/derpctl/config.yaml").expanduser()
+
+
+def wants_color(no_color: bool, environ_no_color: str | None) -> bool:
+    """Tell whether colours are welcome. Source: https://no-color.org."""
+    return not no_color and not environ_no_color and sys.stdout.isatty()

@@ -1,0 +1,1 @@
+"""Links to the other nodes: which there should be, how one speaks, who dials."""

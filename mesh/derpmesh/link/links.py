@@ -1,0 +1,208 @@
+"""All links of a node: opened and closed by plan, dialled again when lost."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+
+from derpmesh.link.link import Link, LinkState, LinkStatus
+from derpmesh.link.plan import Target, plan
+from derpnode.config import Address, is_ip
+from derpnode.plane.contract import (
+    ClientTls,
+    Closed,
+    ConnectionId,
+    Endpoint,
+    Event,
+    Plane,
+)
+from derpnode.relay.relay import Relay
+from derpnode.server.switchboard import LinkEvents
+from derpnode.wire.keys import MeshKey, PrivateKey
+
+
+logger = logging.getLogger(__name__)
+
+DIAL_TIMEOUT = 10.0
+"""Seconds from dialling to the end of TLS."""
+
+LOGIN_TIMEOUT = 20.0
+"""Seconds from dialling to a link that is up."""
+
+LOOKUP_TIMEOUT = 5.0
+"""Seconds that the look-up of a name may take."""
+
+
+class Links:
+    """Keeps the links that a plan asks for.
+
+    Args:
+        identity: This node's key.
+        mesh_key: What links prove.
+        plane: Moves their bytes.
+        relay: Told of what they learn.
+        routes: Where events of a connection go to; links enter theirs.
+        clock: Seconds, monotonic.
+        spawn: Runs a look-up in the background.
+    """
+
+    def __init__(  # noqa: PLR0913 - the seams of the mesh
+        self,
+        identity: PrivateKey,
+        mesh_key: MeshKey,
+        plane: Plane,
+        relay: Relay,
+        *,
+        routes: MutableMapping[ConnectionId, LinkEvents],
+        clock: Callable[[], float],
+        spawn: Callable[[Coroutine[None, None, None]], None],
+    ) -> None:
+        self._identity = identity
+        self._mesh_key = mesh_key
+        self._plane = plane
+        self._relay = relay
+        self._routes = routes
+        self._clock = clock
+        self._spawn = spawn
+        self._links: dict[str, Link] = {}
+
+    def apply(self, wanted: Mapping[str, Target]) -> None:
+        """Open and close links so that they are those wanted; leave others alone."""
+        now = self._clock()
+        todo = plan({n: link.target for n, link in self._links.items()}, wanted)
+        for name in todo.close:
+            logger.info("link %s: closing; it is not wanted any more", name)
+            self._links.pop(name).close(now)
+        for target in todo.open:
+            logger.info(
+                "link %s: opening to %s:%d", target.name, target.host, target.port
+            )
+            self._links[target.name] = Link(
+                target,
+                self._identity,
+                self._mesh_key,
+                self._plane,
+                self._relay,
+                now=now,
+            )
+        self.tick()
+
+    def tick(self) -> None:
+        """Dial what is due, and look after what is up."""
+        now = self._clock()
+        for link in list(self._links.values()):
+            if link.state is LinkState.WAITING and link.retry <= now:
+                self._dial(link, now)
+            elif link.state is LinkState.CONNECTING:
+                if now - link.changed > LOGIN_TIMEOUT:
+                    link.failed(f"no login in {LOGIN_TIMEOUT:g} s", now)
+            else:
+                link.tick(now)
+
+    def close(self) -> None:
+        """End every link."""
+        for link in self._links.values():
+            link.close(self._clock())
+        self._links.clear()
+
+    def statuses(self) -> list[LinkStatus]:
+        """Describe every link, in the order of the map."""
+        now = self._clock()
+        return [link.status(now) for link in self._links.values()]
+
+    @property
+    def serving(self) -> int:
+        """How many of the other relays take clients, as far as one knows."""
+        return sum(link.is_serving for link in self._links.values())
+
+    # Dialling.
+
+    def _dial(self, link: Link, now: float) -> None:
+        target = link.target
+        link.dialing(None, now)
+        if target.dial is not None:
+            self._connect(link, target.dial)
+        elif is_ip(target.host):
+            self._connect(link, Address(target.host, target.port))
+        else:
+            self._spawn(self._look_up(link))
+
+    async def _look_up(self, link: Link) -> None:
+        target = link.target
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT):
+                found = await loop.getaddrinfo(
+                    target.host, target.port, type=socket.SOCK_STREAM
+                )
+        except (OSError, TimeoutError) as exc:
+            reason = f"{target.host}: {str(exc) or 'no answer from DNS'}"
+            self._failed(link, reason)
+            return
+        if self._links.get(target.name) is link:
+            address = found[0][4]
+            self._connect(link, Address(str(address[0]), int(address[1])))
+
+    def _connect(self, link: Link, address: Address) -> None:
+        target = link.target
+        try:
+            tls = _client_tls(target)
+            where = Endpoint(address.host, address.port)
+            connection = self._plane.connect(where, tls, DIAL_TIMEOUT)
+        except OSError as exc:
+            self._failed(link, exc.strerror or str(exc))
+            return
+        self._routes[connection] = _Route(self, link, connection)
+        link.dialing(connection, self._clock())
+
+    def _failed(self, link: Link, reason: str) -> None:
+        if self._links.get(link.target.name) is link:
+            link.failed(reason, self._clock())
+
+    # Events.
+
+    def event(self, link: Link, event: Event) -> None:
+        """Hand an event to its link, and say in the log what came of it."""
+        before, error = link.state, link.error
+        link.at(self._clock())
+        link.event(event)
+        if link.state is before and link.error == error:
+            return
+        name = link.target.name
+        if link.state is LinkState.UP:
+            logger.info("link %s: up", name)
+        elif before is LinkState.UP:
+            logger.warning("link %s: lost: %s; dialling again", name, link.error)
+        elif link.error != error:
+            logger.warning("link %s: %s; trying again", name, link.error)
+
+    def forget(self, connection: ConnectionId) -> None:
+        """Forget where the events of a connection go to."""
+        self._routes.pop(connection, None)
+
+
+class _Route:
+    """Leads the events of one connection to its link, until it is closed."""
+
+    def __init__(self, links: Links, link: Link, connection: ConnectionId) -> None:
+        self._links = links
+        self._link = link
+        self._connection = connection
+
+    def event(self, event: Event) -> None:
+        """Act on one event."""
+        self._links.event(self._link, event)
+        if isinstance(event, Closed):
+            self._links.forget(self._connection)
+
+
+def _client_tls(target: Target) -> ClientTls | None:
+    """Say how a link is secured: by pin, by a CA of ours, or as the system does.
+
+    Raises:
+        OSError: The CA file cannot be read.
+    """
+    if not target.tls:
+        return None
+    ca_pem = target.ca_file.read_bytes() if target.ca_file is not None else None
+    return ClientTls(target.host, verify=target.pin is None, ca_pem=ca_pem)

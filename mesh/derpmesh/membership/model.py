@@ -1,0 +1,145 @@
+"""The members of a region, as one immutable snapshot. No I/O, no clock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from derpnode.config import Host, Listen, MapIPv4, MapIPv6, NodeName, PinText
+
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+DERP_PORT = 443
+"""What a client dials when the map names no port."""
+
+STUN_PORT = 3478
+
+
+class Record(BaseModel):
+    """Something that a registry holds. Fields it does not know are kept out."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="ignore",
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Region(Record):
+    """The region as clients see it."""
+
+    id: Annotated[int, Field(ge=1, le=65_535)] = 900
+    code: str = "derpmesh"
+    name: str = "derpmesh"
+
+
+class Member(Record):
+    """One node of the region, as everybody else must know it."""
+
+    name: NodeName
+    """Unique in the map: region id and a letter."""
+
+    host: Host
+    """What clients dial, and the name that the certificate is for."""
+
+    ipv4: MapIPv4 | None = None
+    ipv6: MapIPv6 | None = None
+    derp_port: Port = DERP_PORT
+    stun_port: Port | Literal[-1] = STUN_PORT
+    """-1: no STUN here."""
+
+    can_port80: bool = False
+    """Whether captive-portal checks may come to port 80."""
+
+    pin: PinText | None = None
+    """`sha256-raw:…` of a self-signed certificate; without it the chain is checked."""
+
+    dial: Listen | None = None
+    """`IP:PORT` where other nodes connect to, if not where clients do."""
+
+    admin: str | None = None
+    """URL of the node's admin listener, for `derpctl`."""
+
+    def map_entry(self, region: int) -> dict[str, object]:
+        """Describe the member as a `DERPNode`; zero values are left out.
+
+        Source: tailscale ``tailcfg/derpmap.go``.
+        """
+        fields: dict[str, object] = {
+            "CertName": self.pin or "",
+            "IPv4": str(self.ipv4 or _literal(self.host, IPv4Address)),
+            "IPv6": str(self.ipv6 or _literal(self.host, IPv6Address)),
+            "STUNPort": 0 if self.stun_port == STUN_PORT else self.stun_port,
+            "DERPPort": 0 if self.derp_port == DERP_PORT else self.derp_port,
+            "CanPort80": self.can_port80,
+        }
+        head = {"Name": self.name, "RegionID": region, "HostName": self.host}
+        return head | {name: value for name, value in fields.items() if value}
+
+
+def _literal(host: str, family: type[IPv4Address] | type[IPv6Address]) -> str:
+    try:
+        return str(family(host))
+    except ValueError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The region at one revision, whole."""
+
+    revision: int
+    region: Region
+    members: Mapping[str, Member]
+    """By name, in the order of the map."""
+
+    def __post_init__(self) -> None:
+        for name, member in self.members.items():
+            if name != member.name:
+                message = f"{member.name} is filed under {name}"
+                raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Everything that one revision changed."""
+
+    revision: int
+    put: tuple[Member, ...] = ()
+    """Members that are new or different."""
+
+    removed: frozenset[str] = frozenset()
+    order: tuple[str, ...] | None = None
+    """Every name, in the order of the map; None where it did not change."""
+
+    region: Region | None = None
+
+    def apply(self, before: Membership) -> Membership:
+        """Return the membership after it."""
+        members = {n: m for n, m in before.members.items() if n not in self.removed}
+        members |= {member.name: member for member in self.put}
+        if self.order is not None:
+            members = {name: members[name] for name in self.order}
+        return replace(
+            before,
+            revision=self.revision,
+            members=members,
+            region=self.region or before.region,
+        )
+
+
+def difference(before: Membership, after: Membership) -> Change:
+    """Say what changed between two snapshots; `apply` undoes it."""
+    order = tuple(after.members)
+    return Change(
+        after.revision,
+        put=tuple(m for n, m in after.members.items() if before.members.get(n) != m),
+        removed=frozenset(before.members.keys() - after.members.keys()),
+        order=None if order == tuple(before.members) else order,
+        region=None if after.region == before.region else after.region,
+    )

@@ -1,0 +1,171 @@
+"""A node in its region: membership in, links out, and what it says to its siblings."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import aclosing
+
+from derpmesh.config import DaemonConfig
+from derpmesh.link.backoff import delays
+from derpmesh.link.links import Links
+from derpmesh.link.peering import NODE_STATE
+from derpmesh.link.plan import targets
+from derpmesh.membership.model import Member, Membership
+from derpmesh.membership.ports import Registry
+from derpmesh.membership.watcher import memberships
+from derpnode.node import Node
+from derpnode.wire.frames import encode_frame
+from derpnode.wire.keys import MeshKey
+
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.25
+"""Seconds between looks at the links."""
+
+
+class MeshRegion:
+    """Keeps a node linked to the other nodes of its region.
+
+    Args:
+        node: The node; its region is this from now on.
+        config: Its settings.
+        mesh_key: What links prove.
+        registry: Where the members are recorded; None: only static peers are linked.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        config: DaemonConfig,
+        mesh_key: MeshKey,
+        registry: Registry | None,
+    ) -> None:
+        self._node = node
+        self._config = config
+        self._registry = registry
+        self._membership: Membership | None = None
+        self._since = time.monotonic()
+        self._said = b""
+        self._links = Links(
+            node.identity,
+            mesh_key,
+            node.plane,
+            node.relay,
+            routes=node.switchboard.links,
+            clock=time.monotonic,
+            spawn=node.spawn,
+        )
+        node.switchboard.watched = self._watched
+        node.region = self
+
+    # What the node asks.
+
+    @property
+    def siblings_serving(self) -> int:
+        """How many other nodes take clients now."""
+        return self._links.serving
+
+    def jobs(self) -> Sequence[Coroutine[None, None, None]]:
+        """What runs beside the node until it ends."""
+        return (self._follow(), self._tick())
+
+    def links(self) -> list[dict[str, object]]:
+        """Describe every link to another node, for JSON."""
+        return [
+            dataclasses.asdict(status) | {"state": status.state.value}
+            for status in self._links.statuses()
+        ]
+
+    def membership(self) -> dict[str, object]:
+        """Describe the membership in force and where it is from, for JSON."""
+        found = self._membership
+        if found is None:
+            return {"source": "none", "members": []}
+        return {
+            "source": "file",
+            "revision": found.revision,
+            "age": time.monotonic() - self._since,
+            "region": found.region.model_dump(),
+            "members": list(found.members),
+        }
+
+    def close(self) -> None:
+        """End every link."""
+        self._links.close()
+
+    # Membership.
+
+    async def _follow(self) -> None:
+        """Open and close links as the membership changes."""
+        if self._registry is None:
+            self._apply(None)
+            return
+        stream = memberships(self._registry, backoff=delays, sleep=asyncio.sleep)
+        async with aclosing(stream) as values:
+            async for membership in values:
+                self._apply(membership)
+
+    def _apply(self, membership: Membership | None) -> None:
+        if membership is not None:
+            names = ", ".join(membership.members) or "nobody"
+            logger.info("region: revision %d: %s", membership.revision, names)
+            self._check_own(membership.members.get(self._config.node.name))
+        self._membership = membership
+        self._since = time.monotonic()
+        mesh = self._config.mesh
+        name = self._config.node.name
+        self._links.apply(targets(membership, name, mesh.peers, mesh.ca_file))
+
+    def _check_own(self, entry: Member | None) -> None:
+        """Say where the region's record of this node is not what this node is."""
+        name = self._config.node.name
+        if entry is None:
+            logger.warning("region: %s is not in it; nobody will dial this node", name)
+            return
+        is_now = self._node.map_entry()
+        recorded = entry.map_entry(self._config.region.id)
+        for field in sorted(is_now.keys() | recorded.keys()):
+            if is_now.get(field) != recorded.get(field):
+                logger.warning(
+                    "region: %s is recorded with %s %s, but has %s",
+                    name,
+                    field,
+                    recorded.get(field, "unset"),
+                    is_now.get(field, "none"),
+                )
+
+    # Links.
+
+    async def _tick(self) -> None:
+        while True:
+            self._links.tick()
+            self._tell()
+            await asyncio.sleep(TICK)
+
+    # What it says to those who watch it.
+
+    def _tell(self) -> None:
+        """Tell every watcher how this node is, when that changed."""
+        state = self._state()
+        if state == self._said:
+            return
+        self._said = state
+        for client in list(self._node.relay.clients()):
+            if client.connection in self._node.relay.presence:
+                self._node.switchboard.send(client.connection, state)
+
+    def _watched(self, connection: int) -> None:
+        self._node.switchboard.send(connection, self._state())
+
+    def _state(self) -> bytes:
+        node = self._node
+        document = {
+            "name": node.config.node.name,
+            "state": node.state,
+            "version": node.version,
+        }
+        return encode_frame(NODE_STATE, json.dumps(document).encode())

@@ -1,0 +1,45 @@
+"""What a node asks of its region. A node alone has nobody to ask."""
+
+from collections.abc import Coroutine, Sequence
+from typing import Protocol
+
+
+class RegionPort(Protocol):
+    """The other nodes, as far as this one must know of them."""
+
+    @property
+    def siblings_serving(self) -> int:
+        """How many other nodes take clients now."""
+
+    def jobs(self) -> Sequence[Coroutine[None, None, None]]:
+        """What runs beside the node until it ends."""
+
+    def links(self) -> list[dict[str, object]]:
+        """Describe every link to another node, for JSON."""
+
+    def membership(self) -> dict[str, object]:
+        """Describe the membership in force and where it is from, for JSON."""
+
+    def close(self) -> None:
+        """End every link."""
+
+
+class Alone:
+    """The region of a node that knows no other."""
+
+    siblings_serving = 0
+
+    def jobs(self) -> Sequence[Coroutine[None, None, None]]:
+        """See the port."""
+        return ()
+
+    def links(self) -> list[dict[str, object]]:
+        """See the port."""
+        return []
+
+    def membership(self) -> dict[str, object]:
+        """See the port."""
+        return {"source": "none", "members": []}
+
+    def close(self) -> None:
+        """See the port."""

@@ -1,0 +1,35 @@
+"""Scenes for the tests of the planes, over each plane there is."""
+
+import pytest
+
+from derpnode.plane.contract import PlaneLimits
+from tests.node.plane.planes import PLANES
+from tests.node.plane.scene import Scene
+
+
+@pytest.fixture(params=PLANES)
+def plane(request):
+    """Make a plane."""
+    return PLANES[request.param]
+
+
+@pytest.fixture
+async def opens(plane):
+    """Make scenes with other limits than the default."""
+    scenes = []
+
+    def make(uniform=None, **limits) -> Scene:
+        options = {} if uniform is None else {"uniform": uniform}
+        scene = Scene(plane, PlaneLimits(**limits), **options)
+        scenes.append(scene)
+        return scene
+
+    yield make
+    for scene in scenes:
+        await scene.end()
+
+
+@pytest.fixture
+async def scene(opens):
+    """A plane with the limits that it has by default."""
+    return opens()

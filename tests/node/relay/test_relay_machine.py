@@ -1,0 +1,290 @@
+"""Whatever happens in whatever order: the relay and the whiteboard agree."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+)
+
+from derpnode.relay.relay import Client, Relay
+from derpnode.wire.frames import FrameType
+from derpnode.wire.keys import NodeKey
+from derpnode.wire.payloads import GoneReason, Present
+from tests.node.relay.model import Region
+from tests.node.relay.recorder import Gone, Recorder, news
+from tests.node.relay.scene import OWN, A, B, C, M, watch
+
+
+pytestmark = pytest.mark.timeout(7200)  # the deep profile takes its time
+
+KEYS = [A, B, C, M, OWN]
+STRANGER = 0  # a connection that never is
+
+keys = st.sampled_from(KEYS)
+links = st.sampled_from([7, 8, 9])
+
+
+class RelayMachine(RuleBasedStateMachine):
+    """Random events for a relay, and for a model of it."""
+
+    connections = Bundle("connections")
+
+    def __init__(self):
+        super().__init__()
+        self.world = Recorder()
+        self.relay = Relay(self.world, OWN)
+        self.region = Region()
+        self.newest = STRANGER
+        self.mesh: set[int] = set()
+        self.deaf: set[int] = set()  # they never read what they are sent
+        self.unread: set[int] = set()  # they were sent something since they drained
+        self.seen: set[tuple[int, NodeKey]] = set()  # what the plane remembers
+        self.view: dict[int, set[NodeKey]] = {}  # who is here, by all that was sent
+        self.believed: dict[int, set[NodeKey]] = {}  # the same by presence alone
+
+    # Clients.
+
+    @initialize(target=connections, deaf=st.booleans())
+    def begin(self, deaf):
+        """Somebody watches from the start: most of what can happen is news."""
+        connection = self.connect(M, mesh=True, deaf=deaf)
+        self.ask_to_watch(connection)
+        return connection
+
+    @rule(target=connections, key=keys, mesh=st.booleans(), deaf=st.booleans())
+    def connect(self, key, mesh, deaf):
+        self.newest += 1
+        self.mesh |= {self.newest} if mesh else set()
+        self.deaf |= {self.newest} if deaf else set()
+        self.region.connect(self.newest, key)
+        self.relay.register(Client(connection=self.newest, key=key, mesh=mesh))
+        self.check_told()
+        return self.newest
+
+    @rule(connection=consumes(connections))
+    def leave(self, connection):
+        told = self.region.leave(connection)
+        self.seen = {pair for pair in self.seen if pair[0] != connection}
+        self.world.duplicates.discard(connection)
+        self.relay.unregister(connection)
+        self.check_told(told)
+
+    @rule(connection=connections)
+    def speak(self, connection):
+        self.region.speak(connection)
+        self.relay.spoke(connection)
+        self.check_told()
+
+    @rule(connection=connections, key=keys)
+    def receive(self, connection, key):
+        if (connection, key) not in self.seen:
+            self.seen.add((connection, key))
+            self.region.received.add((connection, key))
+            self.relay.received_from(connection, key)
+        self.check_told()
+
+    @rule(connection=connections, key=keys)
+    def ask_in_vain(self, connection, key):
+        self.relay.no_route(connection, key)
+        if key in self.region.local():
+            self.check_told()
+        else:
+            self.check_told({(connection, key)}, GoneReason.NOT_HERE)
+
+    @rule(key=keys)
+    def stranger(self, key):
+        """Events of a connection that is gone mean nothing."""
+        self.relay.spoke(STRANGER)
+        self.relay.received_from(STRANGER, key)
+        self.relay.frame(STRANGER, FrameType.CLOSE_PEER, key, now=0.0)
+        self.relay.drained(STRANGER)
+        self.relay.unregister(STRANGER)
+        self.check_told()
+
+    # Mesh peers.
+
+    @rule(connection=connections)
+    def ask_to_watch(self, connection):
+        watch(self.relay, connection)
+        if connection not in self.mesh:
+            self.check_closed([connection])
+        elif self.region.key_of(connection) != OWN:
+            self.region.watching.add(connection)
+            self.view.setdefault(connection, set())
+            self.believed.setdefault(connection, set())
+        self.check_told()
+
+    @rule(connection=connections)
+    def drain(self, connection):
+        if connection not in self.deaf:
+            self.read(connection)
+
+    @rule(connection=connections, key=keys)
+    def close_peer(self, connection, key):
+        self.relay.frame(connection, FrameType.CLOSE_PEER, key, now=0.0)
+        mesh = connection in self.mesh
+        self.check_closed(self.region.connections(key) if mesh else [connection])
+        self.check_told()
+
+    # Links.
+
+    @rule(link=links, key=keys, in_flood=st.booleans())
+    def announce(self, link, key, in_flood):
+        self.region.announce(link, key, in_flood=in_flood)
+        self.relay.announced(key, link, in_flood=in_flood)
+        self.check_told()
+
+    @rule(link=links, key=keys)
+    def withdraw(self, link, key):
+        told = self.region.withdraw(link, key)
+        self.relay.withdrawn(key, link)
+        self.check_told(told)
+
+    @rule(link=links)
+    def lose(self, link):
+        told = self.region.lose(link)
+        self.relay.link_lost(link)
+        self.check_told(told)
+
+    # What must be true of each step.
+
+    def read(self, connection):
+        """All that a connection was sent has left: then it knows everything."""
+        self.unread.discard(connection)
+        self.relay.drained(connection)
+        self.check_told()
+        if connection in self.region.watching:
+            assert self.view[connection] == self.region.local()
+
+    def check_told(self, owed=frozenset(), reason=GoneReason.DISCONNECTED):
+        """Each is told once what it is owed, and watchers alone are told more."""
+        expected = Counter((to, Gone(key, reason)) for to, key in owed)
+        sent = Counter(self.take_news())
+        presence = sent - expected
+        assert expected <= sent
+        assert {to for to, _ in presence} <= self.region.watching
+        assert set(presence.values()) <= {1}
+        for to, item in presence:
+            self.note(self.believed[to], item)
+        if reason == GoneReason.DISCONNECTED:
+            assert sorted(self.world.forgotten) == sorted(owed)
+        self.seen -= set(self.world.forgotten)
+        self.world.forgotten.clear()
+
+    def take_news(self):
+        """Yield every record that was sent, to whom, in order."""
+        for to, data in self.world.sent:
+            self.unread.add(to)
+            for item in news(data):
+                self.note(self.view.get(to, set()), item)
+                yield to, item
+        self.world.sent.clear()
+
+    @staticmethod
+    def note(known: set[NodeKey], item: Present | Gone) -> None:
+        if isinstance(item, Present):
+            known.add(item.key)
+        else:
+            known.discard(item.key)
+
+    def check_closed(self, expected):
+        assert [connection for connection, _ in self.world.closed] == expected
+        self.world.closed.clear()
+
+    def teardown(self):
+        """Even those who never read catch up, once they do."""
+        for connection in self.region.watching:
+            self.read(connection)
+
+    # What must be true at any time.
+
+    @invariant()
+    def packets_take_the_right_way(self):
+        """What the relay commanded last for a key is where the key is."""
+        for key in KEYS:
+            assert self.world.routes.get(key) == self.region.route(key)
+            assert self.relay.connections_of(key) == self.region.connections(key)
+        for connection, key in self.region.connected:
+            active = self.region.connections(key)[-1] == connection
+            assert self.relay.is_active(connection) == active
+
+    @invariant()
+    def nothing_is_closed_unasked(self):
+        assert self.world.closed == []
+
+    @invariant()
+    def those_who_share_a_key_are_marked(self):
+        duplicates = self.region.duplicates()
+        shared = {self.region.key_of(connection) for connection in duplicates}
+        assert self.world.duplicates == duplicates
+        assert self.relay.duplicate_connections == len(duplicates)
+        assert self.relay.duplicate_keys == len(shared)
+
+    @invariant()
+    def watchers_know_who_is_here(self):
+        """Unless something they were sent has not left yet."""
+        assert self.relay.watchers == len(self.region.watching)
+        for connection, watcher in self.relay.presence._watchers.items():
+            assert connection in self.region.watching
+            if watcher.busy:
+                assert connection in self.unread
+            else:
+                assert len(watcher) == 0
+                assert self.view[connection] == self.region.local()
+                assert self.believed[connection] == self.region.local()
+
+    @invariant()
+    def a_lagging_watcher_costs_one_entry_per_client(self):
+        """One that is here, or one that the watcher believes to be."""
+        for connection, watcher in self.relay.presence._watchers.items():
+            believed = self.believed[connection]
+            assert watcher._owed.keys() <= self.region.local() | believed
+            assert watcher._unheard == watcher._owed.keys() - believed
+
+    @invariant()
+    def clients_are_those_connected(self):
+        connected = sorted(connection for connection, _ in self.region.connected)
+        assert [found.connection for found in self.relay.clients()] == connected
+        assert self.relay._keys.keys() == self.region.local()
+        assert self.relay.local_keys == len(self.region.local())
+
+    @invariant()
+    def contacts_are_those_who_received(self):
+        """The plane remembers them as well, so that none is told of twice or never."""
+        contacts = self.relay._contacts
+        receivers, sources = contacts._receivers, contacts._sources
+        assert {(to, key) for key in receivers for to in receivers[key]} == self.seen
+        assert {(to, key) for to in sources for key in sources[to]} == self.seen
+        assert self.seen == self.region.received
+        assert all(receivers.values())
+        assert all(sources.values())
+        assert len(contacts) == len(self.seen)
+
+    @invariant()
+    def forwarders_are_those_announced(self):
+        forwarders = self.relay._forwarders
+        known = {key: self.region.links(key) for key in self.region.remote()}
+        pairs = {
+            (link, key) for link, found in forwarders._keys.items() for key in found
+        }
+        assert forwarders._links == known
+        assert pairs == set(self.region.ways)
+        assert all(forwarders._keys.values())
+        assert self.relay.known_keys == len(self.region.local() | known.keys())
+
+    @invariant()
+    def keys_with_several_links_are_counted(self):
+        created = self.relay.counters.multiforwarder_created
+        deleted = self.relay.counters.multiforwarder_deleted
+        several = sum(len(self.region.links(key)) > 1 for key in KEYS)
+        assert created - deleted == several
+
+
+TestRelay = RelayMachine.TestCase
