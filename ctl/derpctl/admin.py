@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpnode.client.errors import reason_of
 
 
 _MAX_BODY = 4 * 1024 * 1024
@@ -30,8 +31,8 @@ class AdminFailed(Exception):
     """Why."""
     hint: str
     """What to do about it."""
-    answered: bool = False
-    """Whether somebody was there, and said something of no use."""
+    dead: bool = False
+    """Whether nobody listens there, as far as this machine can tell."""
 
     def __str__(self) -> str:
         return f"{self.url}: {self.reason}; {self.hint}"
@@ -172,10 +173,10 @@ class Admin:
         status, body = await self._get(path)
         if status in _DENIED:
             hint = "set token_file in derpctl's configuration"
-            raise AdminFailed(self.url, f"answered {status} to {path}", hint, True)
+            raise AdminFailed(self.url, f"answered {status} to {path}", hint)
         if status != _OK:
             hint = "is this the admin listener of a derpd?"
-            raise AdminFailed(self.url, f"answered {status} to {path}", hint, True)
+            raise AdminFailed(self.url, f"answered {status} to {path}", hint)
         try:
             return kind.model_validate_json(body)
         except ValidationError as exc:
@@ -184,7 +185,7 @@ class Admin:
                 f"{path} is not what derpctl reads{f' at {where}' if where else ''}"
             )
             hint = "is it a derpd, of about derpctl's version?"
-            raise AdminFailed(self.url, reason, hint, True) from exc
+            raise AdminFailed(self.url, reason, hint) from exc
 
     async def _get(self, path: str) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -203,10 +204,11 @@ class Admin:
             reason = f"no answer in {self.timeout:g} s"
             raise AdminFailed(self.url, reason, hint) from exc
         except aiohttp.ClientConnectorError as exc:
-            raise AdminFailed(self.url, _reason(exc), hint) from exc
+            dead = isinstance(exc.os_error, ConnectionRefusedError | FileNotFoundError)
+            raise AdminFailed(self.url, _reason(exc), hint, dead) from exc
         except (aiohttp.ClientError, OSError) as exc:
             reason = str(exc) or "the connection broke"
-            raise AdminFailed(self.url, reason, hint, True) from exc
+            raise AdminFailed(self.url, reason, hint) from exc
 
     @property
     def _base(self) -> str:
@@ -226,7 +228,6 @@ class Admin:
 
 
 def _reason(exc: aiohttp.ClientConnectorError) -> str:
-    text = exc.os_error.strerror or str(exc.os_error) or "cannot be reached"
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-        text = str(exc.certificate_error)
-    return text[0].lower() + text[1:]
+        return str(exc.certificate_error)
+    return reason_of(exc.os_error)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from derpctl.admin import Admin, AdminFailed, StatusView
-from derpctl.config import CtlConfig, read_token
+from derpctl.config import CtlConfig, NodeAddress, read_token
 from derpctl.documents import document
 from derpctl.exits import Exit
 
@@ -21,7 +21,7 @@ class Health(StrEnum):
     CRITICAL = "critical"
     """No node serves."""
     UNKNOWN = "unknown"
-    """No node says anything, so nothing is known of the region."""
+    """No node says anything, so that nothing is known."""
 
 
 EXITS = {
@@ -43,13 +43,17 @@ class Report:
     view: StatusView | None = None
     error: str | None = None
     """Why there is no view."""
+    dead: bool = False
+    """Whether nobody listens where its admin should be."""
     seconds: float | None = None
     """How long the answer took."""
 
     @property
     def state(self) -> str:
-        """The node's own word for it; `dead` if it says nothing."""
-        return self.view.node.state if self.view is not None else "dead"
+        """The node's own word for it; `dead` or `silent` if it has none."""
+        if self.view is not None:
+            return self.view.node.state
+        return "dead" if self.dead else "silent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +70,19 @@ class Verdict:
 def judge(region: int, reports: Sequence[Report]) -> Verdict:
     """Say how a region is.
 
-    That nobody answers says nothing of the relays, which do not need the
-    admin listener: this is `UNKNOWN`, not `CRITICAL`.
+    A node whose admin nobody listens at is dead. One that is only silent may
+    be well, as relays do not need their admin: with nothing but such nodes, or
+    them and dead ones, the region is `UNKNOWN`, not `CRITICAL`.
     """
     problems = [problem for report in reports for problem in _problems(region, report)]
     serving = sum(report.state == "serving" for report in reports)
-    if all(report.view is None for report in reports):
-        health = Health.UNKNOWN
-    elif serving == 0:
+    answered = any(report.view is not None for report in reports)
+    if serving:
+        health = Health.DEGRADED if problems else Health.HEALTHY
+    elif answered or all(report.dead for report in reports):
         health = Health.CRITICAL
     else:
-        health = Health.DEGRADED if problems else Health.HEALTHY
+        health = Health.UNKNOWN
     return Verdict(health, serving, problems)
 
 
@@ -101,24 +107,21 @@ async def ask_all(config: CtlConfig, *, timeout: float) -> list[Report]:  # noqa
         CtlError: The token or the authorities cannot be read.
     """
     token = read_token(config.token_file)
-    admins = [
-        Admin(node.admin, timeout, token, config.ca_file) for node in config.nodes
+    jobs = [
+        _ask(node, Admin(node.admin, timeout, token, config.ca_file))
+        for node in config.nodes
     ]
-    found = await asyncio.gather(*map(_ask, admins))
-    return [
-        Report(node.name, node.admin, view, error, seconds)
-        for node, (view, error, seconds) in zip(config.nodes, found, strict=True)
-    ]
+    return list(await asyncio.gather(*jobs))
 
 
-async def _ask(admin: Admin) -> tuple[StatusView | None, str | None, float | None]:
+async def _ask(node: NodeAddress, admin: Admin) -> Report:
     clock = asyncio.get_running_loop().time
     started = clock()
     try:
         view = await admin.status()
     except AdminFailed as exc:
-        return None, str(exc), None
-    return view, None, clock() - started
+        return Report(node.name, node.admin, error=str(exc), dead=exc.dead)
+    return Report(node.name, node.admin, view, seconds=clock() - started)
 
 
 def status_document(

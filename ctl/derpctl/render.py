@@ -17,6 +17,7 @@ from derpctl.probe.checks import Result
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _KILO = 1_000
 _DASH = "-"
+_WIDE = 100  # columns that leave room for wide gaps
 
 _STYLES = {
     Health.HEALTHY: "green",
@@ -27,6 +28,7 @@ _STYLES = {
     "ok": "green",
     "failed": "red",
     "dead": "red",
+    "silent": "red",
     "skipped": "dim",
 }
 
@@ -44,7 +46,8 @@ class Screen:
         console = self._console()
         console.print(_headline(region, reports, verdict))
         rows = [_status_row(report, now) for report in reports]
-        console.print(_table(_STATUS_COLUMNS, rows))
+        gap = 2 if console.width >= _WIDE else 1
+        console.print(_table(_STATUS_COLUMNS, rows, gap))
         for problem in verdict.problems:
             console.print(Text(problem), style="yellow")
 
@@ -79,8 +82,10 @@ class Screen:
         )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], gap: int = 2
+) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     for name in columns:
         right = name.endswith(">")
         table.add_column(
@@ -117,14 +122,14 @@ _STATUS_COLUMNS = (
     "DROPS>",
     "STUN>",
     "CERT>",
-    "VERSION",
+    "VER",
 )
 
 
 def _status_row(report: Report, now: datetime) -> list[str]:
     view = report.view
     if view is None:
-        return [report.name, report.state, report.admin, *[_DASH] * 8]
+        return [report.name, report.state, *[_DASH] * 9]
     clients, traffic = view.clients, view.traffic
     return [
         report.name,

@@ -90,8 +90,12 @@ class MeshRegion:
             "revision": found.revision,
             "age": time.monotonic() - self._since,
             "region": found.region.model_dump(),
-            "members": list(found.members),
+            "members": [m.model_dump(mode="json") for m in found.members.values()],
         }
+
+    def changed(self) -> None:
+        """Tell the others at once that this node's state is another."""
+        self._tell()
 
     def close(self) -> None:
         """End every link."""

@@ -191,6 +191,7 @@ class Node:
                 self._announce()
                 await self._stopping.wait()
                 self._ports.close_public()
+                self.region.changed()
                 await self._goodbye("this relay is restarting", self.config.drain_grace)
                 for task in background:
                     task.cancel()
@@ -210,6 +211,7 @@ class Node:
         if self.certificates is not None:
             self.certificates.reload.set()
         self.admission.reload()
+        self._admin.reload()
 
     def _jobs(self) -> list[Coroutine[None, None, None]]:
         jobs = [
@@ -228,7 +230,7 @@ class Node:
         while True:
             await asyncio.sleep(_FRONT_TICK)
             self.front.tick()
-            self.relay.tick(time.monotonic())
+            self.switchboard.tick()
 
     def _announce(self) -> None:
         line = ready_node_line(
@@ -260,6 +262,7 @@ class Node:
         self._draining = self._tasks.create_task(
             self._goodbye("this relay is in maintenance", grace)
         )
+        self.region.changed()
 
     def undrain(self) -> None:
         """Take clients again."""
@@ -270,6 +273,7 @@ class Node:
         self._draining = None
         if self.readiness.ready and not self._stopping.is_set():
             self._ports.open_public()
+        self.region.changed()
 
     async def _goodbye(self, text: str, grace: float) -> None:
         await say_goodbye(
@@ -299,10 +303,10 @@ class Node:
 
     async def _close(self) -> None:
         self.region.close()
+        await self._admin.close()
         self.plane.shutdown()
         if self.stun is not None:
             self.stun.close()
-        await self._admin.close()
         await self.admission.close()
         logger.info("node %s: stopped", self.config.node.name)
 

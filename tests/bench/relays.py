@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import selectors
 import shlex
 import shutil
@@ -43,7 +44,7 @@ class Endpoint:
     """A relay that is up, and where."""
 
     address: str
-    """Its IP address."""
+    """Its IPv4 address."""
     host: str
     """The name that its certificate is for."""
     derp_port: int
@@ -114,17 +115,19 @@ class Demo(Relay):
         with scratch() as folder:
             command = [word.replace("{dir}", str(folder)) for word in self._command]
             with running(self.name, command, cpu, folder) as process:
-                line = _first_line(self.name, process, folder)
-                yield self._endpoint(line)
+                endpoint = self._endpoint(_first_line(self.name, process, folder))
+                yield endpoint
+            if process.returncode == -signal.SIGKILL:
+                # It could not end its node any more.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(endpoint.pid, signal.SIGKILL)
 
     def _endpoint(self, line: bytes) -> Endpoint:
         try:
             node = json.loads(line)["nodes"][0]
             host, derp_port = node["host"], int(node["derp_port"])
-            address = socket.getaddrinfo(host, derp_port, type=socket.SOCK_STREAM)
-            return Endpoint(
-                str(address[0][4][0]), host, derp_port, node["stun_port"], node["pid"]
-            )
+            address = socket.gethostbyname(host)
+            return Endpoint(address, host, derp_port, node["stun_port"], node["pid"])
         except (ValueError, LookupError, TypeError, OSError) as error:
             start = line[:200].decode(errors="replace")
             reason = f"its document has no usable node ({error!r}): {start}"

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -203,6 +204,7 @@ def run(options: argparse.Namespace) -> int:
     relays = relays_of(options)
     if options.nice is not None:
         prefer(options.nice)
+    allow_many_files()
     table = Table(options.rows, (OURS, THEIRS))
     for number, row, name, cell in rounds(bench, options.rows, relays, options.rounds):
         told = cell if isinstance(cell, Exception) else cell.brief()
@@ -218,6 +220,12 @@ def run(options: argparse.Namespace) -> int:
 def _leave(number: int, _frame: FrameType | None) -> None:
     """Unwind, so that relays end with us."""
     sys.exit(128 + number)
+
+
+def allow_many_files() -> None:
+    """Let relays have as many connections as the system allows us to let them."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def complain(text: str) -> int:

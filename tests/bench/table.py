@@ -60,12 +60,16 @@ class Cell:
         return dig(self.report, self.row.share) if self.row.share else None
 
     @property
-    def bound(self) -> bool:
-        """Whether the generator, not the relay, may have set the pace."""
-        late = self.row.paced and (
+    def short(self) -> bool:
+        """Whether less than the meant rate was offered."""
+        return self.row.paced and (
             dig(self.report, "measured.offered_share") < OFFERED_LIMIT
         )
-        return late or (self.share or 0.0) >= SHARE_LIMIT
+
+    @property
+    def bound(self) -> bool:
+        """Whether the generator, not the relay, may have set the pace."""
+        return self.short or (self.share or 0.0) >= SHARE_LIMIT
 
     @property
     def disturbed(self) -> float:

@@ -33,7 +33,9 @@ PATIENCE = 10.0
 LOOPBACK = "127.0.0.1"
 MESH_KEY = bytes.fromhex("d1" * 32)
 
-UPGRADE = b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n"
+UPGRADE = (
+    b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n"
+)
 FAST_START = UPGRADE.replace(b"\r\n\r\n", b"\r\nDerp-Fast-Start: 1\r\n\r\n")
 
 # What looks like path discovery, and what does not. Source: protocol.md 1.
@@ -326,7 +328,7 @@ def header(kind: int, size: int) -> bytes:
 async def until(true: Callable[[], bool], patience: float = PATIENCE) -> None:
     """Wait for something that nobody announces."""
     async with asyncio.timeout(patience):
-        while not true():
+        while not true():  # noqa: ASYNC110 - that is the point
             await asyncio.sleep(0.005)
 
 

@@ -7,14 +7,11 @@ import pytest
 
 from derpnode.wire.frames import HEADER_SIZE, FrameType, encode_frame
 from derpnode.wire.handshake import ClientInfo, server_key_frame
-from derpnode.wire.keys import NodeKey
 from derpnode.wire.payloads import WATCH_CONNS, ping
 from tests.conformance.scene import (
     DISCO,
     FAST_START,
-    MESH_KEY,
     UPGRADE,
-    Client,
     header,
     new_key,
 )
@@ -205,7 +202,6 @@ async def test_c10_json_that_is_taken(place, info):
         b'{"AppName":["x"]}',
         b'{"AppName":{}}',
         b'{"\\u0041ppName":"\\n"}',
-        b'{"meshKey":"%s","AppName":"%s"}' % (MESH_KEY.hex().encode(), b"x" * 33),
     ],
 )
 async def test_c10_json_that_closes(place, info):
@@ -228,12 +224,18 @@ async def may_watch(place, info: bytes) -> bool:
 @pytest.mark.parametrize("upper", [False, True], ids=["lower", "upper"])
 async def test_c10_the_mesh_key_in_any_case(place, name, upper):
     """Go matches names in any case, and reads hex digits of either."""
-    digits = MESH_KEY.hex().encode()
+    digits = place.mesh_key.hex().encode()
     value = digits.upper() if upper else digits
     assert await may_watch(place, b'{"%s":"%s"}' % (name, value))
 
 
-@pytest.mark.parametrize("value", ["0" * 64, "ab" * 32, MESH_KEY.hex()[:-1] + "0"])
+async def test_c10_a_bad_name_closes_in_spite_of_the_mesh_key(place):
+    """Names are checked before anybody's rights."""
+    info = ClientInfo(place.mesh_key, app_name="x" * 33)
+    assert not await place.accepts(info)
+
+
+@pytest.mark.parametrize("value", ["0" * 64, "ab" * 32])
 async def test_c10_another_mesh_key_gives_no_right(place, value):
     """A key of the right form that is not ours makes an ordinary client."""
     assert not await may_watch(place, json.dumps({"meshKey": value}).encode())
@@ -241,7 +243,7 @@ async def test_c10_another_mesh_key_gives_no_right(place, value):
 
 async def test_c10_the_last_of_repeated_names_counts(place):
     """As in Go's decoder."""
-    keys = (b"ab" * 32, MESH_KEY.hex().encode())
+    keys = (b"ab" * 32, place.mesh_key.hex().encode())
     assert await may_watch(place, b'{"meshKey":"%s","meshKey":"%s"}' % keys)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -57,13 +57,6 @@ class DerpStandIn:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Serve one connection."""
-        with suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
-            await self._serve(reader, writer)
-        writer.close()
-
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         path = head[0].split(" ")[1]
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
@@ -126,16 +119,30 @@ class DerpStandIn:
         self.clients[key].write(b"".join(frames))
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 @asynccontextmanager
 async def serving(
-    handler: DerpStandIn, context: ssl.SSLContext | None = None
+    handler: Handler, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """Run a stand-in; give its port."""
-    server = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=context)
+    """Run a server; give its port. No connection outlives it."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        gone = asyncio.IncompleteReadError, ConnectionError, ssl.SSLError
+        with suppress(*gone):
+            await handler(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     async with server:
         yield server.sockets[0].getsockname()[1]
-        for writer in handler.clients.values():
-            writer.close()
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)
 
 
 class StunStandIn(asyncio.DatagramProtocol):

@@ -34,7 +34,7 @@ from derpnode.wire import payloads
 from derpnode.wire.frames import FrameType, encode_frame
 from derpnode.wire.keys import MeshKey, NodeKey, PrivateKey
 from tests.ctl.certs import DAY, NOW, Issued, issue, meta, server_context
-from tests.ctl.standins import OTHER, SERVER, DerpStandIn, serving
+from tests.ctl.standins import OTHER, SERVER, DerpStandIn, Handler, serving
 
 
 ALICE = PrivateKey(bytes([0x33]) * 32)
@@ -50,7 +50,7 @@ async def start() -> AsyncIterator[Start]:
     """Start stand-ins that last as long as the test."""
     async with AsyncExitStack() as stack:
 
-        async def serve(server: DerpStandIn, context: ssl.SSLContext | None = None):
+        async def serve(server: Handler, context: ssl.SSLContext | None = None):
             return await stack.enter_async_context(serving(server, context))
 
         yield serve
@@ -387,17 +387,15 @@ def test_authority_omits_default_ports():
 
 async def test_silent_tls(start: Start):
     """A server that never says hello costs the time that was given, no more."""
-    async with await asyncio.start_server(hold, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        error = await failing(port, ClientTls(LEAF.pin), timeout=0.05)
+    port = await start(hold)
+    error = await failing(port, ClientTls(LEAF.pin), timeout=0.05)
     assert isinstance(error, TlsFailed)
     assert "no answer in 0.0" in str(error)
 
 
-async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def hold(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
     """Say nothing until the client leaves."""
     await reader.read()
-    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -425,20 +423,17 @@ async def test_upgrade_refused(start: Start, greeting: bytes, message: str):
     assert message in str(error)
 
 
-async def test_flood_before_the_upgrade():
+async def test_flood_before_the_upgrade(start: Start):
     """A server that talks before it was asked is not kept for ever."""
 
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(bytes(2 << 20))
-        writer.close()
 
-    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        stream = await Relay("127.0.0.1", port, None).open()
-        await asyncio.sleep(0.2)
-        with pytest.raises(UpgradeFailed, match="more than 1048576 bytes where noth"):
-            await stream.upgrade()
-        await stream.close()
+    stream = await Relay("127.0.0.1", await start(talk), None).open()
+    await asyncio.sleep(0.2)
+    with pytest.raises(UpgradeFailed, match="more than 1048576 bytes where nothing"):
+        await stream.upgrade()
+    await stream.close()
 
 
 async def test_body_without_end(start: Start):
@@ -612,39 +607,33 @@ async def test_flood_pauses(start: Start):
 async def test_slow_server_holds_writers_back(start: Start):
     """`send` waits while the socket takes no more."""
 
-    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await writer.drain()
+    async def deaf(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.3)
         while await reader.read(1 << 20):
             pass
-        writer.close()
 
-    async with await asyncio.start_server(deaf, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        relay = Relay("127.0.0.1", port, None)
-        stream = await relay.open()
-        started = asyncio.get_running_loop().time()
-        for _ in range(200):
-            await stream.write(bytes(65_536))
-        assert asyncio.get_running_loop().time() - started > 0.1
-        await stream.close()
+    stream = await Relay("127.0.0.1", await start(deaf), None).open()
+    started = asyncio.get_running_loop().time()
+    for _ in range(200):
+        await stream.write(bytes(65_536))
+    assert asyncio.get_running_loop().time() - started > 0.1
+    await stream.close()
 
 
-async def test_close_does_not_wait_for_the_deaf(monkeypatch: pytest.MonkeyPatch):
+async def test_close_does_not_wait_for_the_deaf(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+):
     """A peer that reads nothing cannot hold a client in its block."""
     monkeypatch.setattr("derpnode.client.stream._CLOSE_TIMEOUT", 0.05)
 
-    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reader._transport.pause_reading()
-        await asyncio.sleep(0.5)
-        writer.transport.abort()
+    async def deaf(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()
+        await asyncio.sleep(0.3)
 
-    async with await asyncio.start_server(deaf, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        stream = await Relay("127.0.0.1", port, None).open()
-        stream._transport.write(bytes(32 << 20))
+    stream = await Relay("127.0.0.1", await start(deaf), None).open()
+    stream._transport.write(bytes(32 << 20))
+    async with asyncio.timeout(0.2):
         await stream.close()
-        await asyncio.sleep(0.5)
 
 
 @pytest.mark.parametrize(

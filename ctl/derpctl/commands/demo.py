@@ -15,6 +15,7 @@ from derpctl.settings import OutputOption, settings_of
 
 
 _MOST_NODES = 1  # until nodes mesh
+_HAS_LOGS = (Exit.CRITICAL, Exit.DEADLINE)  # ends after which they are worth reading
 
 
 def demo(  # noqa: PLR0913 - options of a command line
@@ -112,7 +113,7 @@ def _check(nodes: int, bind: str, settings: list[str]) -> None:
 
 @contextlib.contextmanager
 def _directory(given: Path | None) -> Iterator[Path]:
-    """Give the directory of a demo; a temporary one goes when all went well."""
+    """Give the directory of a demo; a temporary one goes, unless a node failed."""
     import shutil  # noqa: PLC0415
     import tempfile  # noqa: PLC0415
 
@@ -122,7 +123,10 @@ def _directory(given: Path | None) -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="derpctl-demo-"))
     try:
         yield made
-    except CtlError:
-        typer.echo(f"derpctl: its files are kept in {made}", err=True)
+    except CtlError as exc:
+        if exc.exit in _HAS_LOGS:
+            typer.echo(f"derpctl: its files are kept in {made}", err=True)
+            raise
+        shutil.rmtree(made, ignore_errors=True)
         raise
     shutil.rmtree(made, ignore_errors=True)

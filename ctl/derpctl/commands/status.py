@@ -17,7 +17,7 @@ def status(
     """Show a region and its nodes on one screen.
 
     Exits 0 when every node serves, 9 when one does not, 10 when none does, 4
-    when no node answers, 3 without a configuration.
+    when that cannot be known, 3 without a configuration.
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
     from datetime import UTC, datetime  # noqa: PLC0415

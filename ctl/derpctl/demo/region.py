@@ -80,7 +80,7 @@ class Demo:
 
     @contextlib.contextmanager
     def _signals(self, task: asyncio.Task[object] | None) -> Iterator[None]:
-        """Have SIGINT and SIGTERM end the demo, in whatever it is doing."""
+        """Have signals end the demo, in whatever it is doing."""
         loop = asyncio.get_running_loop()
 
         def end() -> None:
@@ -89,7 +89,7 @@ class Demo:
                 if task is not None and not self._holding:
                     task.cancel()
 
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, end)
         try:

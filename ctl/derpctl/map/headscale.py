@@ -14,6 +14,16 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, indentless=False)
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Quote line breaks of Unicode: unquoted, they would read as spaces."""
+    style = '"' if _BREAKS.intersection(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
+
+
 def headscale(derp_map: DerpMap) -> str:
     """Write a map with lower-case keys, the only ones that headscale reads.
 

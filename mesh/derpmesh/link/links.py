@@ -29,6 +29,9 @@ DIAL_TIMEOUT = 10.0
 LOGIN_TIMEOUT = 20.0
 """Seconds from dialling to a link that is up."""
 
+SELF_RETRY = 60.0
+"""Seconds until a relay that had this node's key is looked at again."""
+
 LOOKUP_TIMEOUT = 5.0
 """Seconds that the look-up of a name may take."""
 
@@ -93,6 +96,9 @@ class Links:
         for link in list(self._links.values()):
             if link.state is LinkState.WAITING and link.retry <= now:
                 self._dial(link, now)
+            elif link.state is LinkState.SELF:
+                if now - link.changed > SELF_RETRY:
+                    self._dial(link, now)
             elif link.state is LinkState.CONNECTING:
                 if now - link.changed > LOGIN_TIMEOUT:
                     link.failed(f"no login in {LOGIN_TIMEOUT:g} s", now)

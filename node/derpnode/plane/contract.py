@@ -24,6 +24,11 @@ STREAM_CAPACITY = 256 * 1024
 """Bytes kept of a stream that nobody consumes; then reading pauses."""
 
 
+KEEPALIVE_GAP = (60.0, 64.7)
+"""Seconds between two keepalives: drawn anew for every gap, and below 65 with the
+look at the clock that it waits for. Source: derpserver.go, keep-alive jitter."""
+
+
 class Endpoint(NamedTuple):
     """One end of a connection; `host` is an IP literal, IPv4 never v6-mapped."""
 

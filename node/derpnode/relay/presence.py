@@ -5,10 +5,15 @@ came and went meanwhile is not told at all. So one that does not read costs one 
 per client, here now or told before, and no more.
 """
 
+import itertools
 from collections.abc import Iterable
 
 from derpnode.wire.keys import NodeKey
 from derpnode.wire.payloads import GoneReason, Present, peer_gone, peer_present
+
+
+PIECE = 4096
+"""Records sent at once, 230 kB or so; the rest follows when they have left."""
 
 
 class Watcher:
@@ -52,12 +57,13 @@ class Watcher:
         self._owed.pop(key, None)
         self._owed[key] = frame
 
-    def take(self) -> bytes:
-        """Remove and return all that is owed, as frames in the order of change."""
-        frames = b"".join(self._owed.values())
-        self._owed.clear()
-        self._unheard.clear()
-        return frames
+    def take(self) -> list[bytes]:
+        """Remove and return a piece of what is owed, in the order of change."""
+        taken: list[bytes] = []
+        for key in list(itertools.islice(self._owed, PIECE)):
+            taken.append(self._owed.pop(key))
+            self._unheard.discard(key)
+        return taken
 
 
 class Presence:
@@ -107,13 +113,14 @@ class Presence:
         )
 
     def ready(self) -> Iterable[tuple[int, bytes]]:
-        """Take what can be sent now: everything owed to those who are not busy."""
+        """Take what can be sent now: a piece for each watcher that is not busy."""
         for connection, watcher in self._watchers.items():
             if len(watcher) and not watcher.busy:
+                frames = watcher.take()
                 self.batches += 1
-                self.records += len(watcher)
+                self.records += len(frames)
                 watcher.busy = True
-                yield connection, watcher.take()
+                yield connection, b"".join(frames)
 
     def drained(self, connection: int) -> None:
         """Note that what was sent to a watcher has left."""

@@ -12,7 +12,7 @@ import socket
 import ssl
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,12 @@ from aiohttp.web_protocol import RequestHandler
 from derpnode.config import Address, parse_address
 from derpnode.errors import ConfigError
 from derpnode.server.adminaccess import Access, Door, Guard, answer, load_tls
+from derpnode.server.admincommands import (
+    BadCommand,
+    RefusedCommand,
+    drain,
+    undrain,
+)
 from derpnode.server.clientquery import BadQuery, parse_query
 from derpnode.server.debugclients import ClientList
 from derpnode.server.exposition import CONTENT_TYPE, exposition
@@ -60,6 +66,7 @@ _HINTS = {
 }
 
 View = Callable[[web.BaseRequest], web.Response]
+Command = Callable[[NodeFacts, Mapping[str, str]], Document]
 
 
 class Page(NamedTuple):
@@ -67,10 +74,11 @@ class Page(NamedTuple):
 
     access: Access
     view: View
+    method: str = "GET"
 
 
 class AdminServer:
-    """Serves what a node knows of itself. Reads it, and changes nothing.
+    """Serves what a node knows of itself, and takes what an operator commands.
 
     Args:
         facts: The node.
@@ -105,6 +113,10 @@ class AdminServer:
             "/v1/node": Page(Access.DETAILS, self._node),
             "/v1/status": Page(Access.DETAILS, self._status),
             "/v1/clients": Page(Access.DETAILS, self._v1_clients),
+            "/v1/links": Page(Access.DETAILS, self._links),
+            "/v1/membership": Page(Access.DETAILS, self._membership),
+            "/v1/drain": Page(Access.DETAILS, self._command(drain), "POST"),
+            "/v1/undrain": Page(Access.DETAILS, self._command(undrain), "POST"),
         }
         """By path, exactly as it is asked for."""
 
@@ -170,7 +182,8 @@ class AdminServer:
         sock = self._keep(_listen_tcp(address))
         await self._serve(door, sock, context)
         # Where every address is listened on, the URL has the node's own name.
-        host = address.host or self._facts.config.node.host
+        anywhere = address.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared
+        host = self._facts.config.node.host if anywhere else address.host
         scheme = "http" if context is None else "https"
         url = f"{scheme}://{Address(host, sock.getsockname()[1])}"
         self._addresses.append(url)
@@ -217,10 +230,12 @@ class AdminServer:
             return refused
         if page is None:
             return answer(404, "not found")
-        if request.method != "GET":
-            refused = answer(405, "only GET is allowed")
-            refused.headers["Allow"] = "GET"
+        if request.method != page.method:
+            refused = answer(405, f"only {page.method} is allowed")
+            refused.headers["Allow"] = page.method
             return refused
+        if page.method == "POST" and "Origin" in request.headers:
+            return answer(403, "a page in a browser gives no commands here")
         return page.view(request)
 
     def _livez(self, _: web.BaseRequest) -> web.Response:
@@ -247,6 +262,26 @@ class AdminServer:
 
     def _status(self, _: web.BaseRequest) -> web.Response:
         return _json(status_document(self._facts))
+
+    def _links(self, _: web.BaseRequest) -> web.Response:
+        return _json({"items": self._facts.region.links()})
+
+    def _membership(self, _: web.BaseRequest) -> web.Response:
+        return _json(self._facts.region.membership())
+
+    def _command(self, command: Command) -> View:
+        """Make a page of what changes the node."""
+
+        def view(request: web.BaseRequest) -> web.Response:
+            try:
+                done = command(self._facts, request.rel_url.query)
+            except BadCommand as exc:
+                return answer(400, str(exc))
+            except RefusedCommand as exc:
+                return answer(409, str(exc))
+            return _json(done)
+
+        return view
 
     def _debug_clients(self, request: web.BaseRequest) -> web.Response:
         return self._list_clients(request.rel_url.raw_query_string)

@@ -7,8 +7,8 @@ at derper itself.
 import json
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -96,27 +96,20 @@ def text(status: int, line: str, *headers: tuple[str, str]) -> Answer:
 def relay_answer(site: Site, request: Request) -> Answer | Upgrade | WebSocket:
     """Answer a request on the relay's own port."""
     if request.method == "CONNECT":
-        return Answer(403, (_TEXT,), b"CONNECT not enabled\n", close=True)
+        return replace(text(403, "CONNECT not enabled"), close=True)
     path = request.path
-    if path == "/derp":
-        return _derp(site, request)
-    if path in ("/derp/probe", "/derp/latency-check"):
-        return _probe(request)
-    if path == "/generate_204":
-        return no_content(request)
+    page = _PAGES.get(path)
+    if page is not None:
+        return page(site, request)
     if path == "/debug" or path.startswith("/debug/"):
         return text(403, "debug access denied")
-    if path == "/bootstrap-dns":
-        return _bootstrap(site)
-    if path == "/robots.txt":
-        return Answer(200, (*_BROWSER, _TEXT), b"User-agent: *\nDisallow: /\n")
     return _redirect_to_clean(request) or _home(site)
 
 
 def port80_answer(site: Site, request: Request) -> Answer:
     """Answer a request on the plain HTTP port beside a TLS one."""
     if request.path == "/generate_204":
-        return no_content(request)
+        return _no_content(site, request)
     if request.target.startswith("/debug"):
         answer = relay_answer(site, request)
         return answer if isinstance(answer, Answer) else text(404, "not here")
@@ -162,13 +155,13 @@ def _websocket(request: Request) -> Answer | WebSocket:
     return WebSocket(keys[0].strip(), next(matching, None))
 
 
-def _probe(request: Request) -> Answer:
+def _probe(_site: Site, request: Request) -> Answer:
     if request.method not in ("GET", "HEAD"):
         return text(405, "bogus probe method")
     return Answer(200, (("Access-Control-Allow-Origin", "*"),))
 
 
-def no_content(request: Request) -> Answer:
+def _no_content(_site: Site, request: Request) -> Answer:
     """Answer a captive-portal check, echoing its challenge where it has one."""
     challenge = request.header("x-tailscale-challenge")
     if not _CHALLENGE.fullmatch(challenge):
@@ -176,11 +169,25 @@ def no_content(request: Request) -> Answer:
     return Answer(204, (_NO_STORE, ("X-Tailscale-Response", f"response {challenge}")))
 
 
-def _bootstrap(site: Site) -> Answer:
+def _bootstrap(site: Site, _request: Request) -> Answer:
     json_type = ("Content-Type", "application/json")
     names = dict(site.bootstrap)
     body = json.dumps(names, indent="\t").encode() if names else b""
     return Answer(200, (*_BROWSER, json_type), body, close=True)
+
+
+def _robots(_site: Site, _request: Request) -> Answer:
+    return Answer(200, (*_BROWSER, _TEXT), b"User-agent: *\nDisallow: /\n")
+
+
+_PAGES: Mapping[str, Callable[[Site, Request], Answer | Upgrade | WebSocket]] = {
+    "/derp": _derp,
+    "/derp/probe": _probe,
+    "/derp/latency-check": _probe,
+    "/generate_204": _no_content,
+    "/bootstrap-dns": _bootstrap,
+    "/robots.txt": _robots,
+}
 
 
 def _redirect_to_clean(request: Request) -> Answer | None:

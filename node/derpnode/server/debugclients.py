@@ -4,7 +4,7 @@ Source of order and fields: tailscale ``derp/derpserver/debugclients.go`` at 1.1
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from operator import itemgetter
 
@@ -79,11 +79,9 @@ class ClientList:
     def _chosen(self, query: Query) -> Iterable[Client]:
         return self._relay.clients() if query.key is None else self._of(query.key)
 
-    def _of(self, key: NodeKey) -> Iterator[Client]:
-        for connection in self._relay.connections_of(key):
-            client = self._relay.client(connection)
-            if client is not None:
-                yield client
+    def _of(self, key: NodeKey) -> list[Client]:
+        found = map(self._relay.client, self._relay.connections_of(key))
+        return [client for client in found if client is not None]
 
     def _position(self, sort: str, client: Client) -> Position:
         number = client.connection

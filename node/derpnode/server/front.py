@@ -57,7 +57,8 @@ LOGIN_TIMEOUT = 10.0
 Source: derpserver.go, accept, the deadline around recvClientKey."""
 
 TOTAL_TIMEOUT = 20.0
-"""Seconds from the first byte to being let in, admission included."""
+"""Seconds from the first byte of the request that upgrades to being let in,
+admission included."""
 
 LARGE_LOGIN = 16 * 1024
 """Bytes of a ClientInfo that is large: real ones have a few hundred."""
@@ -102,6 +103,9 @@ class Guest:
 
         self.requests = 0
         self.not_ideal = False
+        self.began = now
+        """When the request began that it is at."""
+
         self.deadline = now + HEAD_TIMEOUT
 
     def admit(self, login: Login, *, mesh: bool) -> None:
@@ -147,13 +151,15 @@ class Front:
         self._wall = wall
         self._greeting = server_key_frame(server_key)
         self._switching = (
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n"
+            "HTTP/1.1 101 Switching Protocols\r\n"
+            "Upgrade: DERP\r\nConnection: Upgrade\r\n"
             f"Derp-Version: 2\r\nDerp-Public-Key: {untyped_text(server_key)}\r\n\r\n"
         ).encode()
         self.site = site
         self.roles: dict[ListenerId, Role] = {}
         self.guests: dict[ConnectionId, Guest] = {}
         self._large: set[ConnectionId] = set()
+        self._sessions: dict[WebSocketSession, float] = {}
         self.requests: Counter[str] = Counter()
         """HTTPS requests by TLS version."""
 
@@ -174,6 +180,9 @@ class Front:
         guest = self.guests.get(event.id)
         if guest is None or guest.stage is Stage.ASKED:
             return
+        if guest.stage is Stage.HTTP and guest.requests and not guest.buffer:
+            guest.began = self._clock()
+            guest.deadline = guest.began + HEAD_TIMEOUT
         guest.buffer += event.data
         if guest.stage is Stage.HTTP:
             self._http(guest)
@@ -190,6 +199,12 @@ class Front:
         for guest in [g for g in self.guests.values() if g.deadline <= now]:
             self.timeouts[guest.stage.value] += 1
             self.turn_away(guest, "out of time")
+        for session, deadline in list(self._sessions.items()):
+            if session.ready or session.gone:
+                del self._sessions[session]
+            elif deadline <= now:
+                self.timeouts["websocket"] += 1
+                session.refuse("out of time")
 
     # HTTP.
 
@@ -243,7 +258,7 @@ class Front:
         """Greet in DERP. The server speaks first, and in fast start without 101."""
         guest.stage = Stage.DERP
         guest.not_ideal = upgrade.not_ideal
-        guest.deadline = self._clock() + LOGIN_TIMEOUT
+        guest.deadline = self._login_deadline(guest)
         if not upgrade.fast_start:
             self._plane.send(guest.connection, self._switching)
         self._plane.send(guest.connection, self._greeting)
@@ -252,12 +267,16 @@ class Front:
         del self.guests[guest.connection]
         self._plane.send(guest.connection, switching(request))
         session = self._session(guest.connection, guest.peer, guest.offset)
+        self._sessions[session] = self._login_deadline(guest)
         if request.subprotocol is None:
             session.close(WebSocketCode.POLICY_VIOLATION)
             return
         session.send(self._greeting)
         if guest.buffer:
             session.received(bytes(guest.buffer))
+
+    def _login_deadline(self, guest: Guest) -> float:
+        return min(self._clock() + LOGIN_TIMEOUT, guest.began + TOTAL_TIMEOUT)
 
     # DERP.
 
@@ -278,10 +297,12 @@ class Front:
             return
         end = HEADER_SIZE + size
         if len(guest.buffer) < end:
+            # The plane keeps less than the longest frame has with its header.
+            self._plane.consume(guest.connection, guest.offset + HEADER_SIZE)
             return
         self._large.discard(guest.connection)
         guest.stage = Stage.ASKED
-        guest.deadline = self._clock() + TOTAL_TIMEOUT - LOGIN_TIMEOUT
+        guest.deadline = guest.began + TOTAL_TIMEOUT
         payload = bytes(guest.buffer[HEADER_SIZE:end])
         guest.offset += end
         guest.buffer.clear()

@@ -47,10 +47,11 @@ class Readiness:
         first = self.failure == "starting"
         self._good = self._good + 1 if failure is None else 0
         self._bad = self._bad + 1 if failure is not None else 0
-        if failure is not None:
+        if failure is not None and not self.ready:
             self.failure = failure
         if self.ready and self._bad >= BAD_ROUNDS:
             logger.warning("readiness: %s; closing the public listeners", failure)
+            self.failure = failure
             self.ready = False
             self._changed(False)
         elif not self.ready and (self._good >= GOOD_ROUNDS or (first and self._good)):

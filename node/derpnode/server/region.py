@@ -20,6 +20,9 @@ class RegionPort(Protocol):
     def membership(self) -> dict[str, object]:
         """Describe the membership in force and where it is from, for JSON."""
 
+    def changed(self) -> None:
+        """Tell the others at once that this node's state is another."""
+
     def close(self) -> None:
         """End every link."""
 
@@ -40,6 +43,9 @@ class Alone:
     def membership(self) -> dict[str, object]:
         """See the port."""
         return {"source": "none", "members": []}
+
+    def changed(self) -> None:
+        """See the port."""
 
     def close(self) -> None:
         """See the port."""

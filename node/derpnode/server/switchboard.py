@@ -73,6 +73,13 @@ class Switchboard:
         self.front = front
         self.logins = logins
 
+    def tick(self) -> None:
+        """Do what is due: ghosts, and the keepalives of WebSocket sessions."""
+        now = self._clock()
+        self.relay.tick(now)
+        for session in list(self.sessions.values()):
+            session.tick(now)
+
     # Events of the plane.
 
     def events(self, batch: Sequence[Event]) -> None:

@@ -7,6 +7,7 @@ ours are smaller.
 
 import base64
 import hashlib
+import random
 from collections.abc import Callable
 
 from wsproto.connection import Connection, ConnectionType
@@ -21,10 +22,9 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from derpnode.errors import ProtocolError
-from derpnode.plane.contract import ConnectionId, Endpoint, Flags, Plane
+from derpnode.plane.contract import KEEPALIVE_GAP, ConnectionId, Endpoint, Flags, Plane
 from derpnode.server.answers import WebSocket
 from derpnode.wire.frames import (
-    MAX_CLIENT_INFO,
     MAX_UNKNOWN,
     NEEDS_MESH,
     FrameDecoder,
@@ -33,11 +33,14 @@ from derpnode.wire.frames import (
 )
 from derpnode.wire.handshake import Login
 from derpnode.wire.keys import KEY_SIZE, NodeKey
-from derpnode.wire.payloads import pong, recv_packet
+from derpnode.wire.payloads import KEEP_ALIVE, pong, recv_packet
 
 
 MESSAGE = 16 * 1024
 """Bytes of a message that we send, at most."""
+
+LOGIN = 16 * 1024
+"""Bytes of a ClientInfo, at most: browsers send a hundred."""
 
 WAITING = 256 * 1024
 """Bytes that may wait for a client that does not read; then packets are dropped."""
@@ -96,9 +99,10 @@ class WebSocketSession:
         self._frame = frame
         self._spoke = spoke
         self._socket = Connection(ConnectionType.SERVER)
-        self._decoder = FrameDecoder(max_payload=MAX_CLIENT_INFO)
+        self._decoder = FrameDecoder(max_payload=LOGIN)
         self._asked = False
         self._waiting = 0
+        self._keepalive_at = 0.0
         self.ready = False
         """Whether it has logged in."""
 
@@ -118,6 +122,8 @@ class WebSocketSession:
 
     def send(self, frames: bytes) -> None:
         """Send whole frames, cut into messages that Go accepts."""
+        if self.gone:
+            return
         out = bytearray()
         for start in range(0, len(frames), MESSAGE):
             out += self._socket.send(BytesMessage(frames[start : start + MESSAGE]))
@@ -130,6 +136,14 @@ class WebSocketSession:
             return False
         self.send(recv_packet(source, data))
         return True
+
+    def tick(self, now: float) -> None:
+        """Send a keepalive when it is time: the plane knows no frames here."""
+        if not self.ready or self.gone or now < self._keepalive_at:
+            return
+        if self._keepalive_at:
+            self.send(KEEP_ALIVE)
+        self._keepalive_at = now + random.uniform(*KEEPALIVE_GAP)  # noqa: S311
 
     def drained(self) -> None:
         """Note that everything sent has left."""
@@ -150,8 +164,11 @@ class WebSocketSession:
 
     def received(self, data: bytes) -> None:
         """Act on bytes of the connection."""
+        if self.gone:
+            return
         self._offset += len(data)
-        self._plane.consume(self.connection, self._offset)
+        if self.ready or not self._asked:  # else it is read no further than it may be
+            self._plane.consume(self.connection, self._offset)
         try:
             self._socket.receive_data(data)
             for event in self._socket.events():
@@ -162,6 +179,8 @@ class WebSocketSession:
             self.close(CloseReason.POLICY_VIOLATION)
 
     def _event(self, event: Event) -> None:
+        if self.gone:  # whatever followed what ended it
+            return
         match event:
             case BytesMessage(data=data):
                 self._decoder.feed(bytes(data))
@@ -178,6 +197,8 @@ class WebSocketSession:
                 pass
 
     def _read_frames(self) -> None:
+        if self._asked and not self.ready:
+            return  # frames may follow ClientInfo at once; `admit` looks at them
         for kind, payload in self._decoder:
             if self.gone or not self._take(kind, payload):
                 return
@@ -187,7 +208,7 @@ class WebSocketSession:
         if self.ready:
             self._act(kind, payload)
             return True
-        if kind != FrameType.CLIENT_INFO or self._asked:
+        if kind != FrameType.CLIENT_INFO:
             self.close(CloseReason.POLICY_VIOLATION)
             return False
         self._asked = True
@@ -201,6 +222,7 @@ class WebSocketSession:
         self._logged_in(self, login, mesh)
         self.ready = True
         self._decoder.max_payload = MAX_UNKNOWN + KEY_SIZE
+        self._plane.consume(self.connection, self._offset)
         self._plane.mark(self.connection, Flags.SETTLED)
         try:
             self._read_frames()

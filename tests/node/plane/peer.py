@@ -18,26 +18,13 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time
 
 
 class Peer:
-    """One connection to a plane, made at once.
-
-    Args:
-        address: Where the plane listens.
-        narrow: Whether the kernel keeps little of what is not read.
-    """
+    """One connection to a plane, or from it."""
 
     id: ConnectionId
-    """What the plane calls it, once it has opened it."""
+    """What the plane calls it, once it is open."""
 
-    def __init__(self, address: Endpoint, *, narrow: bool = False) -> None:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        self.sock = socket.socket(family, socket.SOCK_STREAM)
-        if narrow:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        try:
-            self.sock.connect(address)
-        except OSError:
-            self.sock.close()
-            raise
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.tls: ssl.SSLObject | None = None
@@ -45,6 +32,22 @@ class Peer:
         self._outgoing = ssl.MemoryBIO()
         self._decoder = FrameDecoder(max_payload=MAX_CLIENT_FRAME)
         self._frames: deque[FrameRead] = deque()
+
+    @classmethod
+    def dial(cls, address: Endpoint) -> "Peer":
+        """Connect, at once.
+
+        Raises:
+            OSError: Nobody listens there.
+        """
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.connect(address)
+        except OSError:
+            sock.close()
+            raise
+        return cls(sock)
 
     @property
     def local(self) -> Endpoint:

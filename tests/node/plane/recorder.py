@@ -5,23 +5,16 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from derpnode.plane.contract import (
-    Activity,
     Bytes,
     Closed,
+    Connected,
     ConnectionId,
-    Drained,
     Event,
-    FirstFrom,
-    Frame,
-    NoRoute,
     Opened,
-    Packet,
 )
 
 
-E = TypeVar(
-    "E", Opened, Bytes, Drained, Frame, NoRoute, Packet, FirstFrom, Activity, Closed
-)
+E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
 PATIENCE = 10.0
@@ -55,9 +48,16 @@ class Recorder:
         self._news.set()
 
     def _check(self, event: Event) -> None:
-        """Opened is first and Closed is last, each once."""
+        """Opened or Connected is first and Closed is last, each once.
+
+        What was dialled in vain has its end alone.
+        """
         before = self._life.get(event.id)
-        if before is Closed or (before is None) != (type(event) is Opened):
+        if before is None:
+            good = type(event) in {Opened, Connected, Closed}
+        else:
+            good = before is not Closed and type(event) not in {Opened, Connected}
+        if not good:
             self.faults.append(f"{event} after {before}")
         if before is None or type(event) is Closed:
             self._life[event.id] = type(event)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
@@ -9,6 +10,8 @@ from typing import TypeVar
 from derpnode.plane.contract import (
     AcceptLimits,
     Bytes,
+    ClientTls,
+    Connected,
     Endpoint,
     Flags,
     ListenerId,
@@ -72,15 +75,9 @@ class Scene:
         """Open a listener with some limits."""
         return self.plane.listen(at, tls, AcceptLimits(**limits))
 
-    def dial(
-        self,
-        address: Endpoint | None = None,
-        *,
-        tls: bool = False,
-        narrow: bool = False,
-    ) -> Peer:
+    def dial(self, address: Endpoint | None = None, *, tls: bool = False) -> Peer:
         """Connect and say nothing; by default to a listener without limits."""
-        peer = Peer(address or self.address(tls=tls), narrow=narrow)
+        peer = Peer.dial(address or self.address(tls=tls))
         self.peers.append(peer)
         return peer
 
@@ -114,11 +111,10 @@ class Scene:
         address: Endpoint | None = None,
         *,
         tls: bool = False,
-        narrow: bool = False,
         context: ssl.SSLContext = TRUSTING,
     ) -> Peer:
         """Connect and say something: a stream that is open."""
-        peer = self.dial(address, tls=tls, narrow=narrow)
+        peer = self.dial(address, tls=tls)
         if tls:
             await peer.shake(context)
         await peer.send(first)
@@ -135,18 +131,35 @@ class Scene:
         limit: ReceiveLimit = NO_LIMIT,
         *,
         tls: bool = False,
-        narrow: bool = False,
     ) -> Peer:
         """Join with a key: frames both ways, and packets for the key."""
-        peer = await self.guest(tls=tls, narrow=narrow)
-        self.plane.attach(peer.id, key, len(FIRST), flags, limit)
+        peer = await self.guest(tls=tls)
         self.plane.set_route(key, peer.id, RouteKind.CLIENT)
+        self.plane.attach(peer.id, key, len(FIRST), flags, limit)
         return peer
 
-    async def link(self, *keys: NodeKey, narrow: bool = False) -> Peer:
-        """Join as another node that has some keys."""
-        peer = await self.guest(narrow=narrow)
-        self.plane.attach(peer.id, M, len(FIRST), Flags.MESH, NO_LIMIT)
+    async def mesh(self) -> Peer:
+        """Join as another node that has dialled us, and may forward."""
+        return await self.client(M, Flags.MESH)
+
+    async def dialled(self, tls: ClientTls | None = None) -> Peer:
+        """Let the plane dial; give the other end, accepted and no more."""
+        loop = asyncio.get_running_loop()
+        with socket.create_server(LOOPBACK) as server:
+            server.setblocking(False)
+            address = Endpoint(*server.getsockname())
+            connection = self.plane.connect(address, tls, PATIENCE)
+            sock, _ = await loop.sock_accept(server)
+        peer = Peer(sock)
+        peer.id = connection
+        self.peers.append(peer)
+        return peer
+
+    async def link(self, *keys: NodeKey) -> Peer:
+        """Let the plane dial another node, that has some keys."""
+        peer = await self.dialled()
+        await self.recorder.next(Connected, peer.id)
+        self.plane.attach(peer.id, M, 0, Flags.LINK | Flags.MESH, NO_LIMIT)
         for key in keys:
             self.plane.set_route(key, peer.id, RouteKind.LINK)
         return peer
@@ -170,11 +183,10 @@ class Scene:
 
     async def blocked(self, *peers: Peer) -> None:
         """Block peers, and wait until the plane knows that they are."""
-        before = self.counters.queued_bytes
         for peer in peers:
-            self.block(peer)
-            await self.until(lambda: self.counters.queued_bytes > before)
             before = self.counters.queued_bytes
+            self.block(peer)
+            await self.until(lambda n=before: self.counters.queued_bytes > n)
 
     async def unblocked(self, peer: Peer, megabytes: int = 8) -> None:
         """Read what blocked a peer."""

@@ -38,8 +38,8 @@ READ = [
 
 def attach(scene, peer, offset: int = len(REQUEST)) -> None:
     """Log a peer in: its frames begin behind its request."""
-    scene.plane.attach(peer.id, A, offset, Flags.MESH, NO_LIMIT)
     scene.plane.set_route(A, peer.id, RouteKind.CLIENT)
+    scene.plane.attach(peer.id, A, offset, Flags.MESH, NO_LIMIT)
 
 
 def attach_when_asked(scene, peer) -> None:

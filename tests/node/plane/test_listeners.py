@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ from tests.node.plane.scene import FIRST, NO_LIMIT, A, B
 
 def open_files() -> int:
     """Count the descriptors of this process."""
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def own_address() -> str:
@@ -303,7 +304,7 @@ async def test_stop_serves_the_backlog(scene):
     early = [scene.dial(address) for _ in range(100)]
     scene.plane.stop(listener)
     with pytest.raises(ConnectionRefusedError):
-        Peer(address)
+        Peer.dial(address)
     for peer in early:
         await peer.send(FIRST)
         await scene.opened(peer)

@@ -109,7 +109,7 @@ async def test_reading_resumes(scene, tls):
 async def test_consuming_a_little_is_not_enough(scene, tls):
     """Reading goes on only below the capacity; then by what was consumed."""
     peer = await scene.guest(tls=tls)
-    sending = await flood(scene, peer, 40 << 20)
+    await flood(scene, peer, 40 << 20)
     kept = len(scene.recorder.stream(peer.id))
     scene.plane.consume(peer.id, kept - STREAM_CAPACITY - 1)
     await (await scene.guest()).send(b"a turn or two")

@@ -2,16 +2,22 @@
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from derpnode.config import NodeConfig
+from derpnode.errors import ConfigError
 from derpnode.node import Node
 from derpnode.relay.relay import Client
+from derpnode.server.admin import AdminServer
+from derpnode.server.exposition import exposition
+from derpnode.server.metrics import EventLoopLag, make_registry
 from derpnode.wire.frames import HEADER, HEADER_SIZE
 from derpnode.wire.handshake import ClientInfo, client_info_frame, parse_server_key
 from derpnode.wire.keys import NONCE_SIZE, NodeKey, PrivateKey
@@ -92,6 +98,29 @@ async def next_frame(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
+async def serving(config: NodeConfig) -> AsyncIterator[AdminServer]:
+    """Start an admin listener for a node that was only built."""
+    async with built(config) as node:
+        server = AdminServer(node)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.close()
+
+
+async def refused(config: NodeConfig) -> ConfigError:
+    """Start a listener that cannot; nothing is left of it."""
+    async with built(config) as node:
+        server = AdminServer(node)
+        with pytest.raises(ConfigError) as caught:
+            await server.start()
+        assert server.addresses == []
+        await server.close()
+    return caught.value
+
+
+@asynccontextmanager
 async def admin_client(node: Node) -> AsyncIterator[aiohttp.ClientSession]:
     """Speak to a node's first TCP admin address."""
     url = node.listeners()["admin"][1]
@@ -107,3 +136,31 @@ def clients(count: int) -> Iterator[Client]:
         yield Client(
             connection=number, key=key, host=host, port=1000, since=float(number)
         )
+
+
+async def status_of(url: str, path: str, authorization: str = "") -> int:
+    """Give the status of an answer, which has no banner."""
+    headers = {"Authorization": authorization} if authorization else {}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(url + path, headers=headers, ssl=False) as answer,
+    ):
+        assert "Server" not in answer.headers
+        await answer.read()
+        return answer.status
+
+
+def scrape(node: Node, lag: EventLoopLag | None = None) -> str:
+    """Give what `/metrics` says of a node."""
+    return exposition(make_registry(node, lag or EventLoopLag()).collect())
+
+
+def types(text: str) -> dict[str, str]:
+    """Give the type of each family by name."""
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+
+
+def rows(text: str, name: str) -> dict[str, float]:
+    """Give the samples of a family by the text of their labels, in their order."""
+    found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE)
+    return {labels: float(value) for labels, value in found}

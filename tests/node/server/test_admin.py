@@ -3,30 +3,14 @@
 import asyncio
 import json
 import logging
-import os
-import socket
-import ssl
-import stat
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import aiohttp
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-)
 
-from derpnode.errors import ConfigError
-from derpnode.server import selfsigned
-from derpnode.server.admin import AdminServer
 from derpnode.wire.keys import PrivateKey, node_key_text
 from tests.node.server.adminnode import (
     admin_client,
-    built,
     logged_in,
     node_config,
     running,
@@ -45,7 +29,6 @@ PAGES = {
     "/v1/clients": "application/json",
 }
 HEALTH = ["/livez", "/readyz"]
-DETAILS = [path for path in PAGES if path not in {*HEALTH, "/metrics"}]
 
 ALICE = PrivateKey(bytes(31) + b"\x01")
 BOB = PrivateKey(bytes(31) + b"\x02")
@@ -121,7 +104,7 @@ async def test_health(node, http):
 
 
 async def test_metrics_are_the_same_at_varz(http):
-    """derper's path for metrics has our text."""
+    """Where derper has its metrics we have ours."""
     texts = []
     for path in ("/metrics", "/debug/varz"):
         async with http.get(path) as answer:
@@ -197,9 +180,12 @@ async def test_slash_is_added(http, query):
 
 async def test_check(node, http, monkeypatch):
     """Consistent is what derper says in that case; duplicates are no fault."""
-    async with logged_in(node, ALICE), logged_in(node, ALICE):
-        async with http.get("/debug/check") as answer:
-            body = await answer.text()
+    async with (
+        logged_in(node, ALICE),
+        logged_in(node, ALICE),
+        http.get("/debug/check") as answer,
+    ):
+        body = await answer.text()
     assert (answer.status, body) == (200, "derp.Server ConsistencyCheck okay")
     monkeypatch.setattr(type(node.relay), "local_keys", 7)
     async with http.get("/debug/check") as answer:
@@ -327,359 +313,3 @@ async def test_not_on_public_ports(node):
                     assert (answer.status, body) == (403, "debug access denied\n")
                 else:
                     assert body == ""
-
-
-# Off loopback.
-
-
-@pytest.fixture
-def pair(tmp_path):
-    """A certificate and its key."""
-    certificate, key = tmp_path / "admin.crt", tmp_path / "admin.key"
-    selfsigned.create(certificate, key, "127.0.0.1", datetime.now(UTC))
-    return certificate, key
-
-
-@pytest.fixture
-def token_file(tmp_path):
-    """A file with a token, as `openssl rand -hex 32` would make it."""
-    path = tmp_path / "token"
-    path.write_text("correct-horse\n")
-    path.chmod(0o600)
-    return path
-
-
-@pytest.fixture
-def network(tmp_path, pair, token_file):
-    """Settings of a node with an admin address for everybody."""
-
-    def config(**more: object):
-        certificate, key = pair
-        admin = {
-            "listen": [":0"],
-            "certificate": certificate,
-            "key": key,
-            "token_file": token_file,
-        }
-        return node_config(tmp_path / "state", admin=admin | more)
-
-    return config
-
-
-@asynccontextmanager
-async def serving(config):
-    """Start an admin listener for a node that was only built."""
-    async with built(config) as node:
-        server = AdminServer(node)
-        await server.start()
-        try:
-            yield server
-        finally:
-            await server.close()
-
-
-async def status_of(url: str, path: str, authorization: str = "") -> int:
-    headers = {"Authorization": authorization} if authorization else {}
-    async with aiohttp.ClientSession() as http:
-        async with http.get(url + path, headers=headers, ssl=False) as answer:
-            assert "Server" not in answer.headers
-            await answer.read()
-            return answer.status
-
-
-async def test_token(network):
-    """Off loopback there is TLS, and only health is for everybody."""
-    async with running(network()) as node:
-        url = node.listeners()["admin"][1]
-        port = int(url.rpartition(":")[2])
-        assert url == f"https://127.0.0.1:{port}"
-        for path in PAGES:
-            expected = 200 if path in HEALTH else 401
-            assert await status_of(url, path) == expected
-            assert await status_of(url, path, "Bearer correct-horse") == 200
-        for wrong in (
-            "Bearer correct-hors",
-            "Bearer correct-horsey",
-            "Bearer ",
-            "Bearer é",
-            "Basic correct-horse",
-            "correct-horse",
-        ):
-            assert await status_of(url, "/v1/node", wrong) == 401
-        assert await status_of(url, "/nowhere") == 401
-        assert await status_of(url, "/nowhere", "bearer correct-horse") == 404
-        # Both families, where the machine has them.
-        if socket.has_ipv6:
-            assert await status_of(f"https://[::1]:{port}", "/livez") == 200
-
-
-async def test_refusal_names_the_scheme(network):
-    """Clients learn what to send. Source: RFC 6750, 3."""
-    async with serving(network()) as server:
-        async with aiohttp.ClientSession() as http:
-            async with http.get(server.addresses[1] + "/v1/node", ssl=False) as answer:
-                assert answer.headers["WWW-Authenticate"] == "Bearer"
-
-
-async def test_no_plain_http_off_loopback(network):
-    """There is no answer in the clear."""
-    async with serving(network()) as server:
-        url = server.addresses[1].replace("https", "http")
-        with pytest.raises(aiohttp.ClientError):
-            await status_of(url, "/livez")
-
-
-async def test_public_metrics(network):
-    """`admin.public_metrics` opens `/metrics`, and nothing else."""
-    async with running(network(public_metrics=True)) as node:
-        url = node.listeners()["admin"][1]
-        assert await status_of(url, "/metrics") == 200
-        assert await status_of(url, "/debug/varz") == 401
-        assert await status_of(url, "/v1/status") == 401
-
-
-async def test_tls_12_at_least(network):
-    """Older versions are not spoken."""
-    async with serving(network()) as server:
-        host, _, port = server.addresses[1].removeprefix("https://").rpartition(":")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_ciphers("ALL:@SECLEVEL=0")
-        with pytest.warns(DeprecationWarning):
-            context.maximum_version = ssl.TLSVersion.TLSv1_1
-        with pytest.raises(ssl.SSLError):
-            await asyncio.open_connection(host, int(port), ssl=context)
-
-
-async def test_the_token_is_never_shown(network, caplog):
-    """Neither in an answer nor in a log, right or wrong."""
-    caplog.set_level(logging.DEBUG)
-    async with running(network()) as node:
-        url = node.listeners()["admin"][1]
-        await status_of(url, "/v1/status", "Bearer correct-horse")
-        await status_of(url, "/v1/status", "Bearer wrong-horse")
-    assert "horse" not in caplog.text
-
-
-async def refused(config) -> ConfigError:
-    """Start a listener that cannot; nothing is left of it."""
-    async with built(config) as node:
-        server = AdminServer(node)
-        with pytest.raises(ConfigError) as caught:
-            await server.start()
-        assert server.addresses == []
-        await server.close()
-    return caught.value
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "reason"),
-    [
-        (b"correct-horse", 0o640, "mode 0640 lets others read this secret"),
-        (b"correct-horse", 0o604, "mode 0604 lets others read this secret"),
-        (b" \n", 0o600, "not one word of printable ASCII"),
-        (b"correct horse", 0o600, "not one word of printable ASCII"),
-        (b"correct\xff", 0o600, "not one word of printable ASCII"),
-    ],
-)
-async def test_bad_token_file(network, token_file, content, mode, reason):
-    """Refused at the start, and not shown."""
-    token_file.write_bytes(content)
-    token_file.chmod(mode)
-    error = await refused(network())
-    assert (error.setting, error.value) == ("admin.token_file", str(token_file))
-    assert error.reason == reason
-    assert "correct" not in str(error)
-
-
-async def test_missing_token_file(network, token_file):
-    """The reason is the system's."""
-    token_file.unlink()
-    error = await refused(network())
-    assert error.reason == "cannot be read: No such file or directory"
-
-
-async def test_bad_certificates(network, pair):
-    """Missing, no PEM, or a key that is encrypted: said at the start."""
-    certificate, key = pair
-    passphrase = BestAvailableEncryption(b"secret")
-    encrypted = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, passphrase
-    )
-    key.write_bytes(encrypted)
-    assert "OpenSSL refuses it" in (await refused(network())).reason
-    certificate.write_text("nonsense")
-    error = await refused(network())
-    assert (error.setting, error.value) == ("admin.certificate", str(certificate))
-    assert "OpenSSL refuses it" in error.reason
-    certificate.unlink()
-    assert "cannot be read" in (await refused(network())).reason
-
-
-async def test_certificate_is_needed(network):
-    """The configuration asks for one; should it ever not, this does."""
-    config = network()
-    admin = config.admin.model_copy(update={"certificate": None})
-    error = await refused(config.model_copy(update={"admin": admin}))
-    assert error.reason == "missing"
-
-
-async def test_reload(network, token_file, pair, caplog):
-    """A new token and a new certificate are in use after a reload."""
-    async with serving(network()) as server:
-        url = server.addresses[1]
-        before = await leaf(url)
-        token_file.write_text("battery-staple")
-        for path in pair:
-            path.unlink()
-        selfsigned.create(*pair, "127.0.0.1", datetime.now(UTC))
-        server.reload()
-        assert await leaf(url) != before
-        assert await status_of(url, "/nowhere", "Bearer correct-horse") == 401
-        assert await status_of(url, "/nowhere", "Bearer battery-staple") == 404
-        token_file.write_text("")
-        server.reload()
-        assert await status_of(url, "/nowhere", "Bearer battery-staple") == 404
-    assert "what was in use stays" in caplog.text
-
-
-async def leaf(url: str) -> bytes:
-    """Give the certificate that an address shows."""
-    host, _, port = url.removeprefix("https://").rpartition(":")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    _, writer = await asyncio.open_connection(host, int(port), ssl=context)
-    try:
-        return writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    finally:
-        writer.close()
-        await writer.wait_closed()
-
-
-async def test_reload_without_anything_to_reload(tmp_path):
-    """On loopback there is neither."""
-    async with serving(node_config(tmp_path)) as server:
-        server.reload()
-        assert await status_of(server.addresses[1], "/livez") == 200
-
-
-# Where it listens.
-
-
-async def test_addresses(tmp_path):
-    """The Unix socket first, then TCP as configured, with the ports in use."""
-    admin = {"listen": ["127.0.0.1:0", "[::1]:0"]}
-    async with serving(node_config(tmp_path, admin=admin)) as server:
-        unix, tcp4, tcp6 = server.addresses
-        assert unix == f"unix:{tmp_path / 'admin.sock'}"
-        assert tcp4.startswith("http://127.0.0.1:")
-        assert tcp6.startswith("http://[::1]:")
-        assert not tcp4.endswith(":0")
-        assert await status_of(tcp6, "/livez") == 200
-
-
-async def test_no_tcp_at_all(tmp_path):
-    """An empty list leaves the Unix socket alone."""
-    async with serving(node_config(tmp_path, admin={"listen": []})) as server:
-        assert server.addresses == [f"unix:{tmp_path / 'admin.sock'}"]
-
-
-async def test_socket_file(tmp_path):
-    """Its mode is 0660 whatever the umask; it goes away with the listener."""
-    path = tmp_path / "elsewhere.sock"
-    before = os.umask(0)
-    try:
-        async with serving(node_config(tmp_path, admin={"socket": path})):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o660
-    finally:
-        os.umask(before)
-    assert not path.exists()
-
-
-async def test_stale_socket(tmp_path):
-    """What a dead process left is replaced."""
-    path = tmp_path / "admin.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    async with serving(node_config(tmp_path)) as server:
-        assert await status_of(server.addresses[1], "/livez") == 200
-
-
-async def test_live_socket(tmp_path):
-    """Another node with the same state directory is not pushed aside."""
-    config = node_config(tmp_path)
-    async with serving(config) as server:
-        error = await refused(config)
-        assert await status_of(server.addresses[1], "/livez") == 200
-        assert (tmp_path / "admin.sock").exists()
-    assert (error.setting, error.reason) == (
-        "admin.socket",
-        "another process answers there",
-    )
-
-
-async def test_crowded_socket(tmp_path):
-    """One whose backlog is full is alive, too."""
-    path = tmp_path / "admin.sock"
-    with socket.socket(socket.AF_UNIX) as live, socket.socket(socket.AF_UNIX) as other:
-        live.bind(str(path))
-        live.listen(0)
-        other.connect(str(path))
-        error = await refused(node_config(tmp_path))
-    assert error.reason.startswith("is in use: ")
-
-
-async def test_not_a_socket(tmp_path):
-    """A file of somebody's is not removed."""
-    (tmp_path / "admin.sock").write_text("precious")
-    error = await refused(node_config(tmp_path))
-    assert error.reason == "is there, and is no socket"
-    assert (tmp_path / "admin.sock").read_text() == "precious"
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("missing/admin.sock", "cannot listen: No such file or directory"),
-        ("x" * 120, "cannot listen: AF_UNIX path too long"),
-    ],
-)
-async def test_socket_that_cannot_be(tmp_path, name, reason):
-    """Where the system says no, its reason is given."""
-    error = await refused(node_config(tmp_path, admin={"socket": tmp_path / name}))
-    assert (error.setting, error.reason) == ("admin.socket", reason)
-
-
-async def test_port_in_use(tmp_path):
-    """Nothing stays open, the Unix socket included."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = f"127.0.0.1:{other.getsockname()[1]}"
-        error = await refused(node_config(tmp_path, admin={"listen": [taken]}))
-    assert (error.setting, error.value) == ("admin.listen", taken)
-    assert error.reason == "cannot listen: Address already in use"
-    assert error.hint == "stop the other server, or choose another port"
-    assert not (tmp_path / "admin.sock").exists()
-
-
-async def test_close_is_safe(tmp_path):
-    """Before the start, and twice; a socket that took our place is left alone."""
-    path = tmp_path / "admin.sock"
-    async with built(node_config(tmp_path)) as node:
-        server = AdminServer(node)
-        await server.close()
-        await server.start()
-        path.unlink()
-        path.write_text("somebody else's")
-        await server.close()
-        await server.close()
-    assert path.exists()
-
-
-async def test_node_refuses_to_start(tmp_path):
-    """The node as a whole says what is wrong, and leaves nothing behind."""
-    (tmp_path / "admin.sock").mkdir(parents=True)
-    with pytest.raises(ExceptionGroup) as caught:
-        async with running(node_config(tmp_path)):
-            pass
-    assert caught.group_contains(ConfigError, match=r"admin\.socket")
-    assert Path(tmp_path / "admin.sock").is_dir()

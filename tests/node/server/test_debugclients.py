@@ -205,6 +205,13 @@ def test_row():
     assert not document["clients"][0]["active"]
 
 
+def test_unknown_addresses():
+    """They come first in the order of addresses, and match none."""
+    unknown = client(9, KEYS[9])
+    assert numbers(page("all&sort=ip", *GO, unknown)) == [9, 1, 2, 3, 4]
+    assert numbers(page("cidr=0.0.0.0/0", unknown)) == []
+
+
 def test_remotes():
     """IPv6 has brackets; an address that is not known is an empty text."""
     document = page("all", *GO[3:], client(9, KEYS[9]))

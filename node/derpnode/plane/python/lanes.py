@@ -37,12 +37,13 @@ class Lanes:
         capacity: Bytes that the data lane holds besides its packets.
     """
 
-    __slots__ = ("_capacity", "_data", "_disco", "size")
+    __slots__ = ("_capacity", "_data", "_data_size", "_disco", "size")
 
     def __init__(self, capacity: int = DATA_BYTES) -> None:
         self._capacity = capacity
         self._data: deque[Waiting] = deque()
         self._disco: deque[Waiting] = deque()
+        self._data_size = 0
         self.size = 0
         """Bytes in both lanes."""
 
@@ -54,8 +55,10 @@ class Lanes:
         lane = self._disco if disco else self._data
         lane.append(Waiting(frame, now))
         self.size += len(frame)
+        if not disco:
+            self._data_size += len(frame)
         pushed_out: list[bytes] = []
-        while len(lane) > LANE_PACKETS and (disco or self.size > self._capacity):
+        while len(lane) > LANE_PACKETS and (disco or self._data_size > self._capacity):
             pushed_out.append(self._pop(lane))
         return pushed_out
 
@@ -81,6 +84,8 @@ class Lanes:
                 waiting = lane.popleft()
                 size += len(waiting.frame)
                 taken.append(waiting)
+                if lane is self._data:
+                    self._data_size -= len(waiting.frame)
         self.size -= size
         return taken
 
@@ -93,4 +98,6 @@ class Lanes:
     def _pop(self, lane: deque[Waiting]) -> bytes:
         frame = lane.popleft().frame
         self.size -= len(frame)
+        if lane is self._data:
+            self._data_size -= len(frame)
         return frame

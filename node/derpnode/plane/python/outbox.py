@@ -265,8 +265,7 @@ class Outbox:
         return [c for c in self.blocked if self.now - c.progress > self._patience(c)]
 
     def _patience(self, connection: Connection) -> float:
-        if self._limits.write_timeout == 0:
-            return float("inf")
-        if connection.flags & Flags.MESH:
-            return self._limits.mesh_write_timeout
-        return self._limits.write_timeout
+        limits = self._limits
+        mesh = connection.flags & Flags.MESH
+        patience = limits.mesh_write_timeout if mesh else limits.write_timeout
+        return patience or float("inf")

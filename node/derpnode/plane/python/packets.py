@@ -129,6 +129,8 @@ class Router:
             if packets:
                 self._sent(c, receiver, buffer, run, at, packets, disco, key)
                 packets = disco = 0
+            if c.closing is not None:  # it broke, while a packet to itself was written
+                return at
             key = b""
             self._check(c, kind, size)
             if after > end:
@@ -311,7 +313,7 @@ class Router:
                 self._not_here(c, target)
 
     def _not_here(self, asker: Connection, key: NodeKey) -> None:
-        if asker.may_ask_not_here(self._outbox.now):
+        if asker.closing is None and asker.may_ask_not_here(self._outbox.now):
             self._events.append(NoRoute(asker.id, key))
 
     def _lose(

@@ -64,7 +64,6 @@ from derpnode.plane.python.transport import (
     Tls,
     Transport,
 )
-from derpnode.wire.frames import HEADER_SIZE, MAX_FORWARD
 from derpnode.wire.keys import NodeKey
 from derpnode.wire.payloads import KEEP_ALIVE
 
@@ -81,7 +80,9 @@ STAY = 0.005
 LINGER = 1.0
 """Seconds a connection that we close may take to read its last bytes."""
 
-_ROOM = MAX_FORWARD + HEADER_SIZE + 2 * READ_SIZE
+# A full stream that is attached and the read that filled it; a partial frame and the
+# read that follows it take less.
+_ROOM = STREAM_CAPACITY + 2 * READ_SIZE
 _TLS_HANDSHAKE = 0x16  # record type; RFC 8446, 5.1
 _READ_ANY = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
@@ -438,6 +439,8 @@ class PythonPlane:
             self._end(c, CloseReason.RESET, exc.strerror or str(exc))
 
     def _read_frames(self, c: Connection) -> None:
+        if c.held:  # attached a moment ago; the turn ends with what it waits for
+            return
         held = len(c.rest)
         count = c.transport.read(self._view[held:_ROOM])
         if count:

@@ -4,12 +4,8 @@ import heapq
 import struct
 from collections.abc import Callable, Iterator
 
-from derpnode.plane.contract import ConnectionId
+from derpnode.plane.contract import KEEPALIVE_GAP, ConnectionId
 
-
-KEEPALIVE = (60.0, 64.8)
-"""Seconds between keepalives: drawn anew for every gap, below 65 with the tick.
-Source: derpserver.go, sclient keep-alive jitter."""
 
 _RTT_OFFSET = 68  # of tcpi_rtt in struct tcp_info, linux/tcp.h
 _RTT_BOUNDS = (10, 20, 50, 100, 150, 250, 500)
@@ -24,7 +20,7 @@ class KeepAlives:
 
     def add(self, connection: ConnectionId, now: float) -> None:
         """Draw the next gap of a connection."""
-        due = now + self._uniform(*KEEPALIVE)
+        due = now + self._uniform(*KEEPALIVE_GAP)
         heapq.heappush(self._due, (due, connection))
 
     def due(self, now: float) -> Iterator[ConnectionId]:

@@ -69,7 +69,10 @@ struct Fullness {
 
 impl Scene {
     /// Note which of the relay's sockets have taken more since the last look.
-    fn look(&mut self, diag: &Diag, relay: SocketAddr) -> Result<(), String> {
+    fn look(&mut self, diag: Option<&Diag>, relay: SocketAddr) -> Result<(), String> {
+        let Some(diag) = diag else {
+            return Ok(());
+        };
         for (full, cut) in self.full.iter_mut().zip(&self.cut_at) {
             if cut.is_some() {
                 continue;
@@ -229,7 +232,8 @@ fn flooding(
     scene.traffic.restart_clocks();
     let (before, delivered) = (common.watch.sample()?, scene.traffic.counts.delivered);
     let mut peak = before.rss_kib();
-    let diag = Diag::new().map_err(|error| error.to_string())?;
+    // Where the kernel does not tell, only the time since the flood began is known.
+    let diag = Diag::new().ok();
     let mut looked = clock::now();
     scene.flooded_since = looked;
     let end = looked + length;
@@ -238,7 +242,7 @@ fn flooding(
         flood.pour(swarm, now);
         if now > looked + SECOND / 10 {
             looked = now;
-            scene.look(&diag, common.target.address)?;
+            scene.look(diag.as_ref(), common.target.address)?;
             peak = peak.max(common.watch.rss_kib());
         }
         let wake = scene.traffic.step(swarm, &mut load).min(flood.pace.next()).min(end);
@@ -264,7 +268,9 @@ fn report(
     for (at, full) in scene.cut_at.iter().zip(&scene.full) {
         if let Some(at) = at {
             cut.add(at.saturating_sub(scene.flooded_since));
-            after_full.add(at.saturating_sub(full.grew));
+            if full.queued > 0 {
+                after_full.add(at.saturating_sub(full.grew));
+            }
         }
     }
     let queued = scene.full.iter().map(|full| full.queued).max();

@@ -202,7 +202,7 @@ pub fn herd(mut options: Options) -> Result<Value, String> {
         swarm.turn(until, &mut herd).map_err(|error| error.to_string())?;
     }
     let spent =
-        books.and_then(|books| Some(common.watch.sample().ok()?.since(&books, 1)));
+        books.and_then(|books| Some(common.watch.sample().ok()?.since(&books, 0)));
     report(&herd, &mut swarm, check, spent)
 }
 

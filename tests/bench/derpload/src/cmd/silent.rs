@@ -50,7 +50,7 @@ struct Scene {
 
 impl Handler for Scene {
     fn open(&mut self, id: usize, age: u64) {
-        match self.kinds[id] {
+        match self.kind(id) {
             Kind::Pair => {}
             Kind::Probe => {
                 self.probe_times.add(age);
@@ -66,14 +66,14 @@ impl Handler for Scene {
     }
 
     fn frame(&mut self, id: usize, kind: u8, payload: &[u8], now: u64) {
-        if self.kinds[id] == Kind::Pair {
+        if self.kind(id) == Kind::Pair {
             self.traffic.frame(id, kind, payload, now);
         }
     }
 
     fn closed(&mut self, id: usize, end: End) {
         let reason = format!("{} in stage {}", end.why.name(), end.stage.name());
-        let counts = match (self.kinds[id], end.stage) {
+        let counts = match (self.kind(id), end.stage) {
             (Kind::Pair, _) => return self.traffic.closed(id, end),
             (Kind::Probe, _) => &mut self.probe_failed,
             (Kind::Intruder, Stage::Mute) => {
@@ -89,9 +89,9 @@ impl Handler for Scene {
 }
 
 impl Scene {
-    fn new(traffic: Traffic, swarm_size: usize) -> Self {
+    fn new(traffic: Traffic) -> Self {
         Self {
-            kinds: vec![Kind::Pair; swarm_size],
+            kinds: Vec::new(),
             traffic,
             begun: clock::now(),
             opened: 0,
@@ -102,16 +102,21 @@ impl Scene {
             closed_age: Hist::new(),
             last_closed: 0,
             dripping: VecDeque::new(),
-            serials: vec![0; swarm_size],
+            serials: Vec::new(),
             probes_done: Vec::new(),
             probe_times: Hist::new(),
             probe_failed: BTreeMap::new(),
         }
     }
 
+    /// Return what an id stands for; all that nobody named are of pairs.
+    fn kind(&self, id: usize) -> Kind {
+        self.kinds.get(id).copied().unwrap_or(Kind::Pair)
+    }
+
     fn is(&mut self, id: usize, serial: u32, kind: Kind) {
         if id >= self.kinds.len() {
-            self.kinds.resize(id + 1, kind);
+            self.kinds.resize(id + 1, Kind::Pair);
             self.serials.resize(id + 1, 0);
         }
         self.kinds[id] = kind;
@@ -284,7 +289,7 @@ pub fn intrude(role: Role, mut options: Options) -> Result<Value, String> {
         common: &common,
         plan: &plan,
         nobody: Rc::new(Identity::random()),
-        scene: Scene::new(traffic, swarm.count),
+        scene: Scene::new(traffic),
         swarm,
         opening: Pace::new(plan.rate),
         asked: 0,
@@ -320,10 +325,11 @@ fn report(run: &Run, held: u64, rss: Value, spent: Value) -> Value {
         Role::Silent | Role::Client => "silent",
     };
     let closed = scene.closed_age.total();
+    let carried = plan.healthy == 0 || scene.traffic.counts.delivered > 0;
     let last = (closed > 0).then(|| as_seconds(scene.last_closed - scene.begun));
     json!({
         "load": load,
-        "ok": scene.traffic.ok() && scene.opened > 0 && run.starved == 0,
+        "ok": scene.traffic.ok() && scene.opened > 0 && run.starved == 0 && carried,
         "asked": run.asked, "starved": run.starved, "opened": scene.opened,
         "refused": scene.refused, "most_open": scene.most, "open_after_rise": held,
         "closed": closed, "closed_how": scene.closed, "closed_age_ms": scene.closed_age.millis(),
