@@ -1,7 +1,8 @@
-"""What all tests share: how hard hypothesis looks, by HYPOTHESIS_PROFILE."""
+"""What all tests share: how hard hypothesis looks, and how loudly a skip is told."""
 
 import os
 
+import pytest
 from hypothesis import settings
 
 
@@ -9,3 +10,28 @@ from hypothesis import settings
 for name, examples in {"dev": 50, "ci": 500, "deep": 20_000}.items():
     settings.register_profile(name, max_examples=examples, deadline=None, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say which tests did not run, and why, where nobody can overlook it."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else "?"
+        reason = text.removeprefix("Skipped: ")
+        reasons[reason] = reasons.get(reason, 0) + 1
+    if not reasons:
+        return
+    terminalreporter.section("NOT RUN ON THIS MACHINE", sep="!", red=True, bold=True)
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count:5d}  {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Let no test be skipped where every tool should be there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") != "true" or exitstatus != 0 or reporter is None:
+        return
+    if reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

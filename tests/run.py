@@ -55,9 +55,7 @@ def soak() -> int:
 
 def everything() -> int:
     """Run both, compiling for the second while the first runs."""
-    builder = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.build"], cwd=ROOT
-    )
+    builder = subprocess.Popen([sys.executable, "-m", "tests.support.build"], cwd=ROOT)
     status = unit()
     builder.wait()
     return status | real()

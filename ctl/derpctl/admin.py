@@ -130,6 +130,41 @@ class StatusView(_View):
     accepts: AcceptsView = AcceptsView()
 
 
+class LinkView(_View):
+    """One link of a node to another: `/v1/links`."""
+
+    peer: str
+    """Name of the member, or URL of a static peer."""
+    state: str
+    """`waiting`, `connecting`, `up` or `self`."""
+    since: float = 0.0
+    """Seconds that it has been so."""
+    keys: int = 0
+    """Clients that the peer announces."""
+    round_trip: float | None = None
+    """Seconds of the last ping."""
+    forwarded_packets: int = 0
+    forwarded_bytes: int = 0
+    error: str = ""
+    """Why it was lost or could not be had, the last time."""
+    peer_state: str = ""
+    peer_version: str = ""
+    is_member: bool = True
+
+
+class LinksView(_View):
+    """The links of a node."""
+
+    items: Sequence[LinkView] = ()
+
+
+class CommandView(_View):
+    """What a node says to a command."""
+
+    name: str
+    state: str
+
+
 _Document = TypeVar("_Document", bound=BaseModel)
 
 
@@ -159,6 +194,14 @@ class Admin:
             AdminFailed: No usable answer.
         """
         return await self._document("/v1/status", StatusView)
+
+    async def links(self) -> Sequence[LinkView]:
+        """Ask for the links to other nodes.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        return (await self._document("/v1/links", LinksView)).items
 
     async def is_ready(self) -> tuple[bool, str]:
         """Ask whether it serves clients; if not, the text says why.
@@ -203,9 +246,13 @@ class Admin:
         except TimeoutError as exc:
             reason = f"no answer in {self.timeout:g} s"
             raise AdminFailed(self.url, reason, hint) from exc
+        except aiohttp.ClientConnectorCertificateError as exc:
+            reason = reason_of(exc.certificate_error)
+            hint = "set ca_file in derpctl's configuration to who signed it"
+            raise AdminFailed(self.url, reason, hint) from exc
         except aiohttp.ClientConnectorError as exc:
             dead = isinstance(exc.os_error, ConnectionRefusedError | FileNotFoundError)
-            raise AdminFailed(self.url, _reason(exc), hint, dead) from exc
+            raise AdminFailed(self.url, reason_of(exc.os_error), hint, dead) from exc
         except (aiohttp.ClientError, OSError) as exc:
             reason = str(exc) or "the connection broke"
             raise AdminFailed(self.url, reason, hint) from exc
@@ -225,9 +272,3 @@ class Admin:
             reason, hint = "not a PEM file that can be read", "check ca_file"
             raise CtlError(str(self.ca_file), reason, hint, Exit.CONFIG) from exc
         return aiohttp.TCPConnector(ssl=context)
-
-
-def _reason(exc: aiohttp.ClientConnectorError) -> str:
-    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-        return str(exc.certificate_error)
-    return reason_of(exc.os_error)

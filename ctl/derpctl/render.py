@@ -1,5 +1,6 @@
 """Every table of derpctl; the only place that knows rich."""
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _KILO = 1_000
 _DASH = "-"
 _WIDE = 100  # columns that leave room for wide gaps
+_PIPED = 240  # columns where nobody says how many; nothing is folded in them
 
 _STYLES = {
     Health.HEALTHY: "green",
@@ -43,35 +45,47 @@ class Screen:
         self, region: int, reports: Sequence[Report], verdict: Verdict, now: datetime
     ) -> None:
         """Draw a region and its nodes."""
-        console = self._console()
-        console.print(_headline(region, reports, verdict))
         rows = [_status_row(report, now) for report in reports]
-        gap = 2 if console.width >= _WIDE else 1
-        console.print(_table(_STATUS_COLUMNS, rows, gap))
+        gap = 2 if self._console().width >= _WIDE else 1
+        self._draw(
+            _headline(region, reports, verdict),
+            _table(_STATUS_COLUMNS, rows, gap),
+        )
         for problem in verdict.problems:
-            console.print(Text(problem), style="yellow")
+            self.line(problem)
 
     def probe(self, result: Result) -> None:
         """Draw what was found at each layer."""
-        console = self._console()
-        console.print(Text(f"node {result.name} at {result.address}"))
         rows = [
             [check.layer, check.status.value, milliseconds(check.seconds), check.detail]
             for check in result.checks
         ]
-        console.print(_table(("LAYER", "STATUS", "TIME>", "DETAIL"), rows))
+        self._draw(
+            Text(f"node {result.name} at {result.address}"),
+            _table(("LAYER", "STATUS", "TIME>", "DETAIL"), rows),
+        )
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Draw a table; a column whose name ends in `>` is aligned right."""
-        self._console().print(_table(columns, rows))
+        self._draw(_table(columns, rows))
 
     def line(self, text: str, end: str = "\n") -> None:
         """Print text as it is, at once."""
         sys.stdout.write(f"{text}{end}")
         sys.stdout.flush()
 
+    def _draw(self, *drawn: Table | Text) -> None:
+        console = self._console()
+        with console.capture() as captured:
+            console.print(*drawn, sep="\n")
+        # rich fills the last column with blanks.
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        self.line("\n".join(lines))
+
     def _console(self) -> Console:
+        measured = sys.stdout.isatty() or "COLUMNS" in os.environ
         return Console(
+            width=None if measured else _PIPED,
             file=sys.stdout,
             highlight=False,
             markup=False,
@@ -175,13 +189,13 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Write a number of bytes in two or three digits."""
+    """Write a number of bytes in three digits at most."""
     number = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in ("", "k", "M", "G"):
         if number < _KILO:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
+            return f"{number:.3g}{unit}"
         number /= _KILO
-    return f"{number:.3g} TB"
+    return f"{number:.3g}T"
 
 
 def milliseconds(seconds: float | None) -> str:

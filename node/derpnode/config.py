@@ -35,6 +35,7 @@ NO_ADDRESS = "none"
 """What a map says of a family that a node does not have."""
 
 _MAX_PORT = 65_535
+_HIDDEN = "…"  # instead of a value that may be a secret
 _PIN = re.compile(r"sha256-raw:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(
@@ -569,7 +570,7 @@ def read_config(
 
 def _read(path: Path) -> Tree:
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
+        tree = _yaml(path.read_text("utf-8"))
     except OSError as exc:
         reason, hint = f"cannot be read: {exc.strerror}", "check the path and its mode"
         raise InvalidConfig([ConfigError("--config", str(path), reason, hint)]) from exc
@@ -602,9 +603,23 @@ def _assign(tree: Tree, dotted: str, text: str) -> None:
             below = tree[parent] = {}
         tree = cast("Tree", below)
     try:
-        tree[last] = yaml.safe_load(text)
+        tree[last] = _yaml(text)
     except yaml.YAMLError:
         tree[last] = text
+
+
+def _yaml(text: str) -> object:
+    """Read YAML.
+
+    Raises:
+        yaml.YAMLError: It is none, or holds what the library cannot make: the 31st
+            of February, a number of 5,000 digits, lists in lists without end.
+    """
+    try:
+        value: object = yaml.safe_load(text)
+    except (ValueError, LookupError, TypeError, RecursionError) as exc:
+        raise yaml.YAMLError(exc) from exc
+    return value
 
 
 def _problem(model: type[BaseModel], error: ErrorDetails) -> ConfigError:
@@ -612,12 +627,13 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> ConfigError:
     path = [part for part in error["loc"] if not str(part).startswith("function-")]
     setting = ".".join(str(part) for part in path)
     if error["type"] == "extra_forbidden":
-        return ConfigError(
-            setting, error["input"], "unknown key", _nearest(model, path)
-        )
+        # Its value is not shown: it may be a secret in the wrong place.
+        return ConfigError(setting, _HIDDEN, "unknown key", _nearest(model, path))
     reason = error["msg"].removeprefix("Value error, ")
     reason = reason[0].lower() + reason[1:]
     value = error["input"] if error["type"] != "missing" else None
+    if setting.startswith("admission.urls"):
+        value = _HIDDEN  # user, path and query of a URL may be secret
     return ConfigError(setting, value, reason, "see docs/reference/configuration.md")
 
 

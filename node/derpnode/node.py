@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from derpnode import __version__
 from derpnode.config import Address, NodeConfig
-from derpnode.errors import LastServingNode
+from derpnode.errors import ConfigError, LastServingNode
 from derpnode.plane.contract import (
     ConnectionId,
     Plane,
@@ -118,6 +118,7 @@ class Node:
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
+        self._spawned: set[asyncio.Task[None]] = set()
 
     # What it says of itself.
 
@@ -193,11 +194,12 @@ class Node:
                 self._ports.close_public()
                 self.region.changed()
                 await self._goodbye("this relay is restarting", self.config.drain_grace)
-                for task in background:
+                for task in (*background, *self._spawned):
                     task.cancel()
                 if self._draining is not None:
                     self._draining.cancel()
         finally:
+            self._tasks = None
             await self._close()
 
     def stop(self) -> None:
@@ -272,7 +274,7 @@ class Node:
         self._draining.cancel()
         self._draining = None
         if self.readiness.ready and not self._stopping.is_set():
-            self._ports.open_public()
+            self._open_public()
         self.region.changed()
 
     async def _goodbye(self, text: str, grace: float) -> None:
@@ -339,7 +341,14 @@ class Node:
             self._ports.close_public()
         elif not self._ports.is_public:
             logger.info("readiness: well again; opening the public listeners")
+            self._open_public()
+
+    def _open_public(self) -> None:
+        try:
             self._ports.open_public()
+        except ConfigError as exc:  # somebody took the port meanwhile
+            logger.warning("%s; trying again", exc)
+            self.readiness.failed(str(exc))
 
     # Small events.
 
@@ -351,8 +360,10 @@ class Node:
         """Run something in the background, for as long as the node runs."""
         if self._tasks is None:
             job.close()
-        else:
-            self._tasks.create_task(job)
+            return
+        task = self._tasks.create_task(job)
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
 
     def _removed(self, keys: Set[NodeKey]) -> None:
         """Ask again about clients whose key left the file."""

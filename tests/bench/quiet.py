@@ -31,15 +31,15 @@ def wait_for_quiet(cpus: Sequence[int], limit: float) -> bool:
     return False
 
 
-def prefer(niceness: int) -> None:
-    """Give this process, and all that it starts, another priority.
+def prefer(niceness: int, pid: int = 0) -> None:
+    """Give a process, by default this one and all that it starts, another priority.
 
     Where the kernel groups processes by session, only the group's niceness counts
     against other sessions, so both are set. Source: sched(7), the autogroup feature.
     """
-    os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    os.setpriority(os.PRIO_PROCESS, pid, niceness)
     with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(niceness))
+        Path(f"/proc/{pid or 'self'}/autogroup").write_text(str(niceness))
 
 
 def _busy(cpu: int) -> float:

@@ -52,6 +52,7 @@ class Bench:
     generator_cpu: int
     seconds: float
     patience: float = 0.0
+    niceness: int | None = None
 
     def measure(self, row: Row, relay: Relay) -> Cell:
         """Start a relay, load it, stop it; with patience, again if others disturbed it.
@@ -70,6 +71,8 @@ class Bench:
     def _once(self, row: Row, relay: Relay) -> Cell:
         wait_for_quiet((self.relay_cpu, self.generator_cpu), self.patience)
         with relay.up(self.relay_cpu) as endpoint:
+            if self.niceness is not None:
+                prefer(self.niceness, endpoint.pid)  # it may have a session of its own
             return Cell(row, self.load(row, endpoint))
 
     def load(self, row: Row, endpoint: Endpoint) -> dict[str, object]:
@@ -200,6 +203,7 @@ def run(options: argparse.Namespace) -> int:
         options.generator_cpu,
         options.seconds,
         options.patience,
+        options.nice,
     )
     relays = relays_of(options)
     if options.nice is not None:

@@ -102,12 +102,17 @@ class Peer:
                     received += chunk
         return bytes(received)
 
-    async def sync(self, mark: bytes = b"barrier!") -> list[Frame]:
-        """Wait until the server did all it was told; return what came meanwhile."""
-        await self.say(ping(mark))
+    async def sync(self) -> list[Frame]:
+        """Wait until the server did all it was told; return what came meanwhile.
+
+        The first Pong may overtake what the server says of its own accord about
+        what came before the ping; the second does not.
+        """
         frames: list[Frame] = []
-        while (frame := await self.frame()) != (FrameType.PONG, mark):
-            frames.append(frame)
+        for mark in (b"barrier1", b"barrier2"):
+            await self.say(ping(mark))
+            while (frame := await self.frame()) != (FrameType.PONG, mark):
+                frames.append(frame)
         return frames
 
     def leave(self) -> None:
@@ -166,6 +171,9 @@ class Place:
     server_key: NodeKey
     mesh_key: bytes = MESH_KEY
     tls: bool = True
+    source: str = LOOPBACK
+    """Where its clients come from."""
+
     peers: list[Peer] = field(default_factory=list)
 
     async def dial(
@@ -181,7 +189,11 @@ class Place:
         name = (server_name or "") if secured else None
         async with asyncio.timeout(PATIENCE):
             streams = await asyncio.open_connection(
-                LOOPBACK, port or self.derp_port, ssl=secured, server_hostname=name
+                LOOPBACK,
+                port or self.derp_port,
+                ssl=secured,
+                server_hostname=name,
+                local_addr=(self.source, 0),
             )
         peer = Peer(*streams)
         self.peers.append(peer)

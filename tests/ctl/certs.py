@@ -21,6 +21,17 @@ from derpnode.wire.keys import NodeKey
 from derpnode.wire.metacert import meta_certificate
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 
@@ -67,6 +78,14 @@ def issue(
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca, None), critical=True)
     )
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+        (by.key if by else key).public_key()
+    )
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = builder.add_extension(signer, critical=False)
+    builder = builder.add_extension(own, critical=False)
+    if ca:
+        builder = builder.add_extension(_SIGNS, critical=True)
     if names:
         alternatives = x509.SubjectAlternativeName([_alternative(one) for one in names])
         builder = builder.add_extension(alternatives, critical=False)

@@ -1,10 +1,12 @@
 """`derpctl status`: the whole screen, the whole document, and every exit code."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
 
 from derpctl.admin import NodeView, RegionView, StatusView
 from derpctl.health import Health, Report, judge
@@ -14,25 +16,23 @@ from tests.ctl.standins import AdminStandIn, admin
 
 HEALTHY = """\
 region 900 Demo · healthy · serving 1/1 · home clients 2 · not ideal 1
-NODE  STATE    ADDRESS          UP  HOME/ALL  NI           RX/TX  DROPS  STUN   CERT  VER  
-900a  serving  192.0.2.10:8443  2h       2/3   1  1.23 MB/1.2 kB      4    17  DAYSd  0.1.0
+NODE  STATE    ADDRESS          UP  HOME/ALL  NI       RX/TX  DROPS  STUN   CERT  VER
+900a  serving  192.0.2.10:8443  2h       2/3   1  1.23M/1.2k      4    17  DAYSd  0.1.0
 """
 
 DEGRADED = """\
 region 900 Demo · degraded · serving 1/3 · home clients 4 · not ideal 2
-NODE  STATE     ADDRESS          UP  HOME/ALL  NI           RX/TX  DROPS  STUN   CERT  VER  
-900a  serving   192.0.2.10:8443  2h       2/3   1  1.23 MB/1.2 kB      4    17  DAYSd  0.1.0
-900b  draining  192.0.2.10:8443  2h       2/3   1  1.23 MB/1.2 kB      4    17  DAYSd  0.1.0
-900c  dead      -                 -         -   -               -      -     -      -  -    
+NODE  STATE     ADDRESS          UP  HOME/ALL  NI       RX/TX  DROPS  STUN   CERT  VER
+900a  serving   192.0.2.10:8443  2h       2/3   1  1.23M/1.2k      4    17  DAYSd  0.1.0
+900b  draining  192.0.2.10:8443  2h       2/3   1  1.23M/1.2k      4    17  DAYSd  0.1.0
+900c  dead      -                 -         -   -           -      -     -      -  -
 900b: draining: asked to
 900c: unix:/none/900c.sock: no such file or directory; is the node running?
-"""  # noqa: E501
+"""
 
 
 def masked(text: str) -> str:
     """Hide the number of days left, which are as many digits."""
-    import re
-
     return re.sub(r"\d{4}d", "DAYSd", text)
 
 
@@ -129,7 +129,8 @@ def test_no_configuration(derpctl, tmp_path):
 def test_no_color(derpctl, beside, configured, monkeypatch):
     """Colours are for terminals, and only for who wants them."""
     url = beside.start(admin(AdminStandIn()))
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("derpctl.settings.sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
     path = configured(_900a=url)
     assert "\x1b[" in derpctl("--config", path, "status").out
     assert "\x1b[" not in derpctl("--config", path, "--no-color", "status").out
@@ -183,8 +184,6 @@ def test_odd_nodes(derpctl, beside, configured):
     rows = []
     for date in dates:
         status["node"]["certificate"]["not_after"] = date
-        from aiohttp import web
-
         standin.raw = {"/v1/status": web.Response(text=json.dumps(status))}
         url = beside.start(admin(standin))
         ended = derpctl("--config", configured(_900a=url), "status")
@@ -213,4 +212,4 @@ def test_units():
     spans = [duration(seconds) for seconds in (0.4, 59, 60, 3_600, 86_400 * 12)]
     assert spans == ["0s", "59s", "1m", "1h", "12d"]
     sizes = [size(count) for count in (0, 999, 1_000, 1_234_567, 5 * 10**9, 10**13)]
-    assert sizes == ["0 B", "999 B", "1 kB", "1.23 MB", "5 GB", "10 TB"]
+    assert sizes == ["0", "999", "1k", "1.23M", "5G", "10T"]

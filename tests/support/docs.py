@@ -28,7 +28,8 @@ import derpctl.exits
 import derpctl.main
 import derpmesh.daemon
 from derpctl.config import CtlConfig
-from derpnode.config import ENVIRONMENT_PREFIX, Address, NodeConfig
+from derpmesh.config import DaemonConfig
+from derpnode.config import ENVIRONMENT_PREFIX, Address
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,7 @@ def table(columns: Sequence[str], rows: Rows) -> str:
 
 def configuration() -> str:
     """Describe every key of ``derpd``'s file, section by section."""
-    sections = {"": NodeConfig, **dict(_sections(NodeConfig))}
+    sections = {"": DaemonConfig, **dict(_sections(DaemonConfig))}
     return "\n".join(_section(name, model) for name, model in sections.items())
 
 

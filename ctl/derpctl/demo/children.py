@@ -79,25 +79,52 @@ class Child:
 async def start(plan: NodePlan, settings: Sequence[str]) -> Child:
     """Start a node with our own interpreter; its log is appended to a file.
 
-    It gets none of our `DERPD_` variables, which would override its file, and
-    a session of its own, so that Ctrl-C reaches us alone.
+    It gets a session of its own, so that Ctrl-C reaches us alone.
     """
-    environ = {
-        name: value for name, value in os.environ.items() if not _is_setting(name)
-    }
-    overrides = [word for setting in settings for word in ("--set", setting)]
     with plan.log_file.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "derpmesh.daemon", "--config", str(plan.config_file)),
-            *overrides,
+            *_derpd(plan, settings),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environ,
+            env=_environ(),
             start_new_session=True,
         )
         return Child(plan, process, log.tell())
+
+
+async def print_node(plan: NodePlan, settings: Sequence[str]) -> str:
+    """Have a node print its entry for the region's file.
+
+    Raises:
+        NodeFailed: Its configuration cannot be used.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *_derpd(plan, settings),
+        "--print-node",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environ(),
+    )
+    out, err = await process.communicate()
+    if process.returncode != 0:
+        said = err.decode("utf-8", "replace").strip()
+        reason = f"derpd --print-node ended with exit status {process.returncode}"
+        raise NodeFailed(plan, reason, said, ended=True)
+    return out.decode()
+
+
+def _derpd(plan: NodePlan, settings: Sequence[str]) -> list[str]:
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    config = str(plan.config_file)
+    return [sys.executable, "-m", "derpmesh.daemon", "--config", config, *overrides]
+
+
+def _environ() -> dict[str, str]:
+    """Give a node none of our `DERPD_` variables, which would override its file."""
+    items = os.environ.items()
+    return {name: value for name, value in items if not name.startswith("DERPD_")}
 
 
 async def wait_ready(child: Child) -> NodeView:
@@ -131,10 +158,6 @@ async def stop_all(children: Sequence[Child]) -> None:
     async with asyncio.TaskGroup() as group:
         for child in children:
             group.create_task(child.stop())
-
-
-def _is_setting(name: str) -> bool:
-    return name.startswith("DERPD_")
 
 
 def log_note(path: Path, tail: str) -> str:

@@ -18,13 +18,8 @@ from derpctl.demo.choices import Tls
 from derpctl.demo.ports import ADMIN_HOST, Ports, are_free, free_ports
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpnode.config import (
-    Address,
-    InvalidConfig,
-    NodeConfig,
-    load_config,
-    parse_address,
-)
+from derpmesh.config import DaemonConfig, load_daemon_config
+from derpnode.config import Address, InvalidConfig, parse_address
 from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import KEY_SIZE, MeshKey
 
@@ -58,7 +53,7 @@ class NodePlan:
     config_file: Path
     log_file: Path
     ports: Ports
-    config: NodeConfig
+    config: DaemonConfig
     """As the node will see it, overrides included."""
 
     @property
@@ -76,6 +71,8 @@ class Plan:
     options: Options
     nodes: Sequence[NodePlan]
     mesh_key_file: Path
+    region_file: Path
+    """What the nodes find each other by."""
     derp_map_file: Path
     derpctl_config: Path
     ca_file: Path | None
@@ -131,6 +128,7 @@ def make_plan(options: Options, *, fresh_ports: bool = False) -> Plan:
         options=options,
         nodes=nodes,
         mesh_key_file=mesh_key_file,
+        region_file=_region_file(options),
         derp_map_file=directory / "derp_map.json",
         derpctl_config=directory / "derpctl.yaml",
         ca_file=ca_file,
@@ -150,7 +148,7 @@ def _keep_mesh_key(path: Path) -> None:
         MeshKey.parse(path.read_text("ascii"))
     except FileNotFoundError:
         text = MeshKey(os.urandom(KEY_SIZE)).text() + "\n"
-        _write(path, text.encode(), mode=0o600)
+        write_file(path, text.encode(), mode=0o600)
     except (OSError, ValueError, BadKeyText) as exc:
         reason, hint = "holds no mesh key", "remove it, and one is made"
         raise CtlError(str(path), reason, hint, Exit.CONFIG) from exc
@@ -160,17 +158,21 @@ def _certify(options: Options) -> Path:
     """Make an authority and a certificate for each node; forget its key."""
     authority = Authority()
     ca_file = options.directory / "ca.crt"
-    _write(ca_file, authority.pem)
+    write_file(ca_file, authority.pem)
     for name in node_names(options):
         pair = authority.issue([_LOCALHOST, options.bind])
         certificate, key = _pair_files(options, name)
-        _write(certificate, pair.certificate)
-        _write(key, pair.key, mode=0o600)
+        write_file(certificate, pair.certificate)
+        write_file(key, pair.key, mode=0o600)
     return ca_file
 
 
 def _pair_files(options: Options, name: str) -> tuple[Path, Path]:
     return options.directory / f"{name}.crt", options.directory / f"{name}.key"
+
+
+def _region_file(options: Options) -> Path:
+    return options.directory / "region.yaml"
 
 
 def _config_file(options: Options, name: str) -> Path:
@@ -182,7 +184,7 @@ def _remembered(options: Options, names: Sequence[str]) -> list[Ports]:
     found = []
     for name in names:
         try:
-            config = load_config(_config_file(options, name), {})
+            config = load_daemon_config(_config_file(options, name), {})
             admin = parse_address(config.admin.listen[0])
         except (InvalidConfig, IndexError):
             return []
@@ -200,9 +202,9 @@ def _remembered(options: Options, names: Sequence[str]) -> list[Ports]:
 def _node(options: Options, name: str, ports: Ports) -> NodePlan:
     config_file = _config_file(options, name)
     text = yaml.safe_dump(_tree(options, name, ports), sort_keys=False)
-    _write(config_file, f"# A node of a demo, made by derpctl.\n{text}".encode())
+    write_file(config_file, f"# A node of a demo, made by derpctl.\n{text}".encode())
     try:
-        config = load_config(config_file, {}, options.settings)
+        config = load_daemon_config(config_file, {}, options.settings)
     except InvalidConfig as exc:
         problem = exc.problems[0]
         value = f"{problem.setting} = {problem.value!r}"
@@ -218,6 +220,9 @@ def _tree(options: Options, name: str, ports: Ports) -> Tree:
     certificate, key = _pair_files(options, name)
     files = {"mode": "files", "certificate": str(certificate), "key": str(key)}
     directory = options.directory
+    mesh = {"key_file": str(directory / "mesh.key")}
+    if not pinned:
+        mesh["ca_file"] = str(directory / "ca.crt")
     return {
         "node": {
             "name": name,
@@ -232,7 +237,8 @@ def _tree(options: Options, name: str, ports: Ports) -> Tree:
         "stun": {"listen": [str(Address(options.bind, ports.stun))]},
         "tls": {"mode": "self-signed"} if pinned else files,
         "admission": {"mode": "open"},
-        "mesh": {"key_file": str(directory / "mesh.key")},
+        "mesh": mesh,
+        "registry": {"file": str(_region_file(options))},
         "admin": {
             "listen": [str(Address(ADMIN_HOST, ports.admin))],
             "socket": str(_socket(directory, name)),
@@ -258,10 +264,10 @@ def _write_derpctl_config(plan: Plan) -> None:
     if plan.ca_file is not None:
         tree["ca_file"] = str(plan.ca_file)
     text = yaml.safe_dump(tree, sort_keys=False)
-    _write(plan.derpctl_config, f"# derpctl --config THIS …\n{text}".encode())
+    write_file(plan.derpctl_config, f"# derpctl --config THIS …\n{text}".encode())
 
 
-def _write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Put a whole file in place.
 
     Raises:

@@ -1,6 +1,8 @@
 """Finds ports that nobody uses, and tells whether somebody came first."""
 
 import contextlib
+import errno
+import random
 import socket
 from typing import NamedTuple
 
@@ -22,7 +24,10 @@ class Ports(NamedTuple):
     admin: int
 
 
-_ANY = Ports(0, 0, 0, 0)
+# Below those that the system gives to outgoing connections: a link that a node dials
+# must not be what sits on another node's port.
+_LOWEST, _HIGHEST = 10_240, 32_767
+_ATTEMPTS = 200
 
 
 def free_ports(bind: str, count: int) -> list[Ports]:
@@ -32,12 +37,23 @@ def free_ports(bind: str, count: int) -> list[Ports]:
         CtlError: The address is not one of this machine.
     """
     with contextlib.ExitStack() as held:
+        return [_find(held, bind) for _ in range(count)]
+
+
+def _find(held: contextlib.ExitStack, bind: str) -> Ports:
+    """Find and hold the ports of one node."""
+    for attempt in range(_ATTEMPTS):
+        chosen = random.sample(range(_LOWEST, _HIGHEST), len(Ports._fields))
         try:
-            return [_hold(held, bind, _ANY) for _ in range(count)]
+            return _hold(held, bind, Ports(*chosen))
         except OSError as exc:
+            in_use = exc.errno == errno.EADDRINUSE
+            if in_use and attempt < _ATTEMPTS - 1:
+                continue
             value, hint = f"--bind = {bind}", "give an address of this machine"
             reason = (exc.strerror or str(exc)).lower()
             raise CtlError(value, reason, hint, Exit.USAGE) from exc
+    raise AssertionError  # the last attempt raises
 
 
 def are_free(bind: str, ports: Ports) -> bool:

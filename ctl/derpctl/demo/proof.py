@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
@@ -21,6 +21,7 @@ ROUNDS = 50
 """Round trips that are measured."""
 
 _TRIP_SIZE = 64  # bytes of a packet whose round trip is measured
+_GREETING = 0.05  # seconds between greetings
 _PATIENCE = 10.0  # seconds for one packet or login
 _PERCENTILE = 95
 
@@ -30,9 +31,12 @@ class Place:
     """A client to be, and where it connects."""
 
     name: str
+    node: str
+    number: int
+    """Which of its node's clients it is: the first sends, the second receives."""
     host: str
     port: int
-    addresses: Sequence[str]
+    addresses: tuple[str, ...]
     tls: ClientTls
     mesh_key: MeshKey | None = None
     """Only for nodes that admit no strangers."""
@@ -96,10 +100,10 @@ async def prove(places: Sequence[Place]) -> Proof:
     """
     try:
         async with contextlib.AsyncExitStack() as stack:
-            clients = [
-                (place.name, await stack.enter_async_context(_client(place)))
+            clients = {
+                place: await stack.enter_async_context(_client(place))
                 for place in places
-            ]
+            }
             return await _exchange(clients)
     except ClientError as exc:
         value, hint = "the proof", exc.hint
@@ -119,19 +123,54 @@ def _client(place: Place) -> contextlib.AbstractAsyncContextManager[Client]:
     )
 
 
-async def _exchange(clients: Sequence[tuple[str, Client]]) -> Proof:
+def _pairs(places: Iterable[Place]) -> Iterator[tuple[Place, Place]]:
+    """Yield every ordered pair of clients of one node, or of nodes of several."""
+    found = list(places)
+    if len({place.node for place in found}) == 1:
+        yield from permutations(found, 2)
+        return
+    senders = [place for place in found if place.number == 0]
+    receivers = [place for place in found if place.number == 1]
+    yield from product(senders, receivers)
+
+
+async def _exchange(clients: Mapping[Place, Client]) -> Proof:
     packets, pairs = 0, []
-    for (source, sender), (target, receiver) in permutations(clients, 2):
+    alone = len({place.node for place in clients}) == 1
+    for source, target in _pairs(clients):
+        sender, receiver = clients[source], clients[target]
+        await _meet(sender, receiver)
         for size in SIZES:
             await _carry(sender, receiver, os.urandom(size))
         trips = [await _round_trip(sender, receiver) for _ in range(ROUNDS)]
         packets += len(SIZES) + 2 * ROUNDS
-        pairs.append(Trips(source, target, trips))
+        ends = (source.name, target.name) if alone else (source.node, target.node)
+        pairs.append(Trips(*ends, trips))
     pings = [
-        Trips(name, "node", [await client.ping() for _ in range(ROUNDS)])
-        for name, client in clients
+        Trips(place.name, "node", [await client.ping() for _ in range(ROUNDS)])
+        for place, client in clients.items()
     ]
     return Proof(packets, pairs, pings)
+
+
+async def _meet(sender: Client, receiver: Client) -> None:
+    """Send until something arrives: news of a client takes a moment to spread."""
+    greeting = os.urandom(_TRIP_SIZE)
+    wanted = Received(sender.key, greeting)
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _PATIENCE
+    while clock() < deadline:
+        await sender.send(receiver.key, greeting)
+        try:
+            async with asyncio.timeout(_GREETING):
+                while await receiver.recv() != wanted:
+                    pass
+        except TimeoutError:
+            continue
+        return
+    value = "the first packet"
+    reason, hint = f"did not arrive in {_PATIENCE:g} s", "see the nodes' logs"
+    raise CtlError(value, reason, hint, Exit.CRITICAL)
 
 
 async def _round_trip(sender: Client, receiver: Client) -> float:

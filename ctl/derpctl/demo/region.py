@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from derpctl.admin import NodeView
 from derpctl.demo import children
 from derpctl.demo.children import Child, NodeFailed
+from derpctl.demo.mesh import wait_meshed, write_region
 from derpctl.demo.plan import Options, Plan, make_plan
 from derpctl.demo.ports import are_free
 from derpctl.demo.proof import Place, Proof, prove
@@ -21,6 +22,7 @@ from derpnode.client import ClientTls
 
 _ATTEMPTS = 3  # somebody may take a port between our look and the node's bind
 _CLIENTS_OF_ONE = 3  # clients that prove a region of one node
+_CLIENTS_OF_EACH = 2  # clients of each of several nodes: one sends, one receives
 
 Say = Callable[[str], None]
 
@@ -113,11 +115,13 @@ class Demo:
         raise AssertionError  # the last attempt raises
 
     async def _start(self, plan: Plan) -> Up:
+        await write_region(plan)
         for node in plan.nodes:
             self.say(f"starting {node.name}")
             self._children.append(await children.start(node, self.options.settings))
         views = [await children.wait_ready(child) for child in self._children]
         self.say(f"ready: {', '.join(view.name for view in views)}")
+        await wait_meshed(self._children, self.say)
         collected = put_together(plan.options.region, views)
         text = canonical_json(collected.derp_map)
         await asyncio.to_thread(plan.derp_map_file.write_text, text, "utf-8")
@@ -147,25 +151,27 @@ class Demo:
 
 
 def places(up: Up) -> list[Place]:
-    """Choose the clients of a proof: one a node, or a few of the only one."""
-    each = _CLIENTS_OF_ONE if len(up.views) == 1 else 1
+    """Choose the clients of a proof: two a node, or a few of the only one."""
+    each = _CLIENTS_OF_ONE if len(up.views) == 1 else _CLIENTS_OF_EACH
     return [
-        _place(up, node_name, f"{node_name} client {number + 1}")
+        _place(up, node_name, number)
         for node_name in (node.name for node in up.plan.nodes)
         for number in range(each)
     ]
 
 
-def _place(up: Up, node_name: str, client_name: str) -> Place:
+def _place(up: Up, node_name: str, number: int) -> Place:
     regions = up.collected.derp_map.regions.values()
     node = next(n for region in regions for n in region.nodes if n.name == node_name)
     planned = next(plan for plan in up.plan.nodes if plan.name == node_name)
     is_open = planned.config.admission.mode == "open"
     return Place(
-        name=client_name,
+        name=f"{node_name} client {number + 1}",
+        node=node_name,
+        number=number,
         host=node.host_name,
         port=node.derp_port or 443,
-        addresses=[up.plan.options.bind],
+        addresses=(up.plan.options.bind,),
         tls=ClientTls(node.cert_name, up.plan.ca_file),
         mesh_key=None if is_open else up.plan.mesh_key,
     )

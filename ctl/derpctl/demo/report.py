@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from derpctl.demo.children import Child
+from derpctl.demo.proof import Proof
 from derpctl.demo.region import Up
 from derpctl.documents import document
 from derpctl.export import render
@@ -70,14 +71,32 @@ def print_pages(up: Up, screen: Screen) -> None:
         screen.line(
             f"Round trips, there and back; {up.proof.packets} packets compared:"
         )
-        trips = [
-            [found.source, found.target, *map(milliseconds, (found.median, found.p95))]
-            for found in (*up.proof.pairs, *up.proof.pings)
-        ]
-        screen.table(("FROM", "TO", "MEDIAN>", "95 %>"), trips)
+        if len(up.plan.nodes) == 1:
+            _print_trips(up.proof, screen)
+        else:
+            _print_matrix(up.proof, screen)
     screen.line("")
     screen.line("The map, for a Tailscale policy file:")
     screen.line(render(up.collected, "acl"), end="")
+
+
+def _print_trips(proof: Proof, screen: Screen) -> None:
+    trips = [
+        [found.source, found.target, *map(milliseconds, (found.median, found.p95))]
+        for found in (*proof.pairs, *proof.pings)
+    ]
+    screen.table(("FROM", "TO", "MEDIAN>", "95 %>"), trips)
+
+
+def _print_matrix(proof: Proof, screen: Screen) -> None:
+    """Print the median of every ordered pair of nodes."""
+    names = list(dict.fromkeys(found.source for found in proof.pairs))
+    medians = {(found.source, found.target): found.median for found in proof.pairs}
+    rows = [
+        [f"from {name}", *(milliseconds(medians[name, other]) for other in names)]
+        for name in names
+    ]
+    screen.table(("", *(f"to {name}>" for name in names)), rows)
 
 
 def _row(child: Child, node: dict[str, object]) -> list[object]:

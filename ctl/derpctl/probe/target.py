@@ -108,14 +108,18 @@ def from_node(node: Node, tls: ClientTls) -> Target:
     if not families or not node.host_name:
         reason, hint = "no client can dial it", "give it a HostName and an address"
         raise CtlError(node.name, reason, hint, Exit.INVALID)
+    port = node.derp_port or DEFAULT_DERP_PORT
+    if not 0 < port <= _MAX_PORT:
+        value, hint = f"{node.name}: DERPPort = {port}", "correct the map"
+        raise CtlError(value, f"not in 1 to {_MAX_PORT}", hint, Exit.INVALID)
     given = [text for text in (node.ipv4, node.ipv6) if _is_address(text, 0)]
     cert_name = tls.cert_name or node.cert_name
-    port = node.derp_port or DEFAULT_DERP_PORT
+    stun_port = node.stun_port or DEFAULT_STUN_PORT
     return Target(
         name=node.name,
         relay=Relay(node.host_name, port, ClientTls(cert_name, tls.ca_file), given),
         families=families,
-        stun_port=None if node.stun_port < 0 else node.stun_port or DEFAULT_STUN_PORT,
+        stun_port=stun_port if 0 < stun_port <= _MAX_PORT else None,
         http_port=_HTTP_PORT if node.can_port80 else None,
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from derpnode.errors import ProtocolError
-from derpnode.wire.errors import BadHandshake
+from derpnode.relay.presence import PIECE
 from derpnode.wire.frames import HEADER, HEADER_SIZE, MAX_UNKNOWN, FrameType
 from derpnode.wire.handshake import (
     ClientInfo,
@@ -129,6 +129,7 @@ class Peering:
         self._server_key: NodeKey | None = None
         self._keys: set[NodeKey] = set()
         self._in_flood = True
+        self._told = 0  # records of presence since the last ping
         self._pinged = 0.0
         self._unanswered = 0
         self._pings = 0
@@ -175,6 +176,8 @@ class Peering:
             LinkFailure: The peer is no relay, or refuses us.
             LinkToSelf: The peer is this node.
         """
+        if self.stage is Stage.UP:
+            return  # it was under way; the plane has it, and parses it
         self._buffer += data
         if self._server_key is None and not self._greeted(nonce):
             return
@@ -208,12 +211,12 @@ class Peering:
             raise LinkFailure(message)
         try:
             key = parse_server_key(payload)
-            if key == self._identity.public:
-                raise LinkToSelf(reason="it is this node")
             info = ClientInfo(mesh_key=self._mesh_key.secret, can_ack_pings=False)
             login = client_info_frame(info, self._identity, key, nonce)
-        except BadHandshake as exc:
+        except ProtocolError as exc:
             raise LinkFailure(str(exc)) from exc
+        if key == self._identity.public:
+            raise LinkToSelf(reason="it is this node")
         self._server_key = key
         self._wire.send(login)
         return True
@@ -269,6 +272,7 @@ class Peering:
             return
 
     def _frame_up(self, kind: int, payload: bytes, now: float) -> None:
+        self._told += kind in (FrameType.PEER_PRESENT, FrameType.PEER_GONE)
         if kind == FrameType.PEER_PRESENT:
             self._announced(parse_peer_present(payload).key)
         elif kind == FrameType.PEER_GONE:
@@ -278,12 +282,23 @@ class Peering:
         elif kind == FrameType.PONG:
             self.round_trip = now - self._pinged
             self._unanswered = 0
-            # What a 1.104 or a node of ours sends before its first Pong is the flood.
-            self._in_flood = False
+            if self._in_flood:
+                self._end_flood(now)
         elif kind == FrameType.HEALTH:
             self.health = parse_health(payload)
         elif kind == NODE_STATE:
             self._learned.state_of_peer(payload)
+
+    def _end_flood(self, now: float) -> None:
+        """Act on a Pong: what a 1.104 sends before its first one is the flood.
+
+        A node of ours tells a long one in pieces, the next when the one before has
+        left: so before the next Pong, if that is asked for once this one is here.
+        """
+        if self._told < PIECE:
+            self._in_flood = False
+        else:
+            self._ping(now)
 
     def _announced(self, key: NodeKey) -> None:
         if key == self._identity.public:
@@ -313,5 +328,6 @@ class Peering:
     def _ping(self, now: float) -> None:
         self._pings += 1
         self._unanswered += 1
+        self._told = 0
         self._pinged = now
         self._wire.send(ping(self._pings.to_bytes(8)))

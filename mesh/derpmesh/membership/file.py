@@ -5,6 +5,8 @@ and a broken one is reported while the last good one stays in force.
 """
 
 import asyncio
+import reprlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,11 @@ from pathlib import Path
 import yaml
 from pydantic import ConfigDict, ValidationError
 
-from derpmesh.membership.errors import RegistryInvalid, RegistryUnavailable
+from derpmesh.membership.errors import (
+    RegistryError,
+    RegistryInvalid,
+    RegistryUnavailable,
+)
 from derpmesh.membership.model import (
     Change,
     Member,
@@ -31,6 +37,10 @@ MAX_SIZE = 1 << 20
 """Bytes of a file that is still read."""
 
 _HINT = "see docs/reference/region-file.md"
+
+_SHORT = reprlib.Repr()  # aliases of aliases make a few lines fill any memory
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = 100
 
 
 class _RegionEntry(Region):
@@ -76,11 +86,38 @@ class FileRegistry:
         self._sleep = sleep
         self._watch = FileWatch(path)
         self._last: Membership | None = None
+        self._failure: RegistryError | None = None
+        self._bad: bytes | None = None
+        self._seen: bytes | None = None
 
     async def read(self) -> Membership:
-        """See the port."""
-        self._last = self._next(parse_region(self._path))
+        """See the port.
+
+        After a failure, a content counts once two reads in a row have found it:
+        whoever mends the file may not be done.
+        """
+        content = self._settled()
+        try:
+            # YAML takes seconds for a megabyte, and packets must not wait for it.
+            parsed = await asyncio.to_thread(_parse, content, str(self._path))
+        except RegistryInvalid as exc:
+            self._failure, self._bad = exc, content
+            raise
+        self._failure = self._bad = None
+        self._last = self._next(parsed)
         return self._last
+
+    def _settled(self) -> bytes:
+        """Give the content, unless it is in doubt."""
+        before, self._seen = self._seen, None
+        try:
+            self._seen = content = _content(self._path)
+        except RegistryUnavailable as exc:
+            self._failure, self._bad = exc, None
+            raise
+        if self._failure is not None and (content != before or content == self._bad):
+            raise self._failure.with_traceback(None)
+        return content
 
     async def changes(self, after: int) -> AsyncGenerator[Change, None]:
         """See the port. Revisions are never forgotten: only the last one is asked."""
@@ -113,14 +150,21 @@ def parse_region(path: Path) -> _Parsed:
         RegistryUnavailable: It cannot be read.
         RegistryInvalid: It is no region file; says where and why.
     """
+    return _parse(_content(path), str(path))
+
+
+def _content(path: Path) -> bytes:
     try:
-        text = path.read_bytes()
+        return path.read_bytes()
     except OSError as exc:
         raise RegistryUnavailable(str(path), exc.strerror or str(exc)) from exc
-    if len(text) > MAX_SIZE:
-        reason = f"{len(text)} bytes, limit is {MAX_SIZE}"
-        raise RegistryInvalid(str(path), reason, _HINT)
-    return parse_region_text(text.decode("utf-8", "replace"), str(path))
+
+
+def _parse(content: bytes, where: str) -> _Parsed:
+    if len(content) > MAX_SIZE:
+        reason = f"{len(content)} bytes, limit is {MAX_SIZE}"
+        raise RegistryInvalid(where, reason, _HINT)
+    return parse_region_text(content.decode("utf-8", "replace"), where)
 
 
 def parse_region_text(text: str, where: str) -> _Parsed:
@@ -130,28 +174,48 @@ def parse_region_text(text: str, where: str) -> _Parsed:
         RegistryInvalid: It is no region file; says where and why.
     """
     try:
-        found = _RegionFile.model_validate(yaml.safe_load(text))
+        found = _RegionFile.model_validate(_yaml(text))
     except yaml.YAMLError as exc:
         reason = f"not YAML: {' '.join(str(exc).split())}"
         raise RegistryInvalid(where, reason, _HINT) from exc
     except ValidationError as exc:
         error = exc.errors()[0]
         place = ".".join(str(part) for part in error["loc"]) or "the file"
-        reason = f"{place} = {error['input']!r:.100}: {error['msg']}"
+        reason = f"{place} = {_SHORT.repr(error['input'])}: {error['msg']}"
         raise RegistryInvalid(where, reason, _HINT) from exc
-    names = [member.name for member in found.nodes]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise RegistryInvalid(where, f"nodes: {twice} stands there twice", _HINT)
+    names = Counter(member.name for member in found.nodes)
+    for name, count in names.items():
+        if count > 1:
+            raise RegistryInvalid(where, f"nodes: {name} stands there twice", _HINT)
     region = Region(**found.region.model_dump())
     members = tuple(Member(**dict(member)) for member in found.nodes)
     return _Parsed(region, members)
 
 
+def _yaml(text: str) -> object:
+    """Read YAML.
+
+    Raises:
+        yaml.YAMLError: It is none, or holds what the library cannot make: the 31st
+            of February, a number of 5,000 digits, lists in lists without end.
+    """
+    try:
+        value: object = yaml.safe_load(text)
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as exc:
+        raise yaml.YAMLError(exc) from exc
+    return value
+
+
 def dump_member(member: Member) -> str:
     """Write one entry for the `nodes` of a region file."""
-    fields = member.model_dump(exclude_defaults=True)
-    plain = {name: _plain(value) for name, value in fields.items()}
+    said = member.model_dump(exclude_defaults=True)
+    plain = {name: _plain(getattr(member, name)) for name in said}
     text: str = yaml.safe_dump([plain], sort_keys=False)
     return text
 

@@ -13,6 +13,7 @@ class MemoryRegistry:
     def __init__(self, membership: Membership) -> None:
         self._now = membership
         self._history: list[Change] = []
+        self._compacted = -1
         self._changed = asyncio.Condition()
         self.failure: RegistryError | None = None
         """Raised by every call while it is set."""
@@ -34,6 +35,7 @@ class MemoryRegistry:
         """Forget the history."""
         async with self._changed:
             self._history.clear()
+            self._compacted = self._now.revision
 
     async def read(self) -> Membership:
         """See the port."""
@@ -56,7 +58,6 @@ class MemoryRegistry:
             )
             if self.failure is not None:
                 raise self.failure
-            found = [change for change in self._history if change.revision > revision]
-        if not found:
-            raise RevisionCompacted(revision)
-        return found
+            if revision < self._compacted:
+                raise RevisionCompacted(revision)
+            return [change for change in self._history if change.revision > revision]

@@ -111,7 +111,7 @@ def reason_of(exc: Exception) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return exc.verify_message
     if isinstance(exc, ssl.SSLError) and exc.strerror:
-        # "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
+        # Before and behind the words there are places in OpenSSL and in CPython.
         return re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", exc.strerror).lower()
     if isinstance(exc, OSError) and exc.errno:
         known = isinstance(exc, socket.gaierror) or exc.errno < 0

@@ -371,6 +371,9 @@ class Plane(Protocol):
         """Dial. `Connected` follows, or `Closed`: after `timeout` seconds at most.
 
         The address is an IP literal: names are looked up above.
+
+        Raises:
+            OSError: It cannot even begin: no route, or a CA that cannot be read.
         """
 
     def consume(self, connection: ConnectionId, offset: int) -> None:

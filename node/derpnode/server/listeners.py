@@ -59,10 +59,15 @@ class Listeners:
         """Take clients, on the ports that were had before if there were any.
 
         Raises:
-            ConfigError: An address cannot be bound.
+            ConfigError: An address cannot be bound. None is, then.
         """
-        if not self.is_public:
+        if self.is_public:
+            return
+        try:
             self._listen(self._config.derp.listen, Role.RELAY, "derp.listen")
+        except ConfigError:
+            self.close_public()
+            raise
 
     def close_public(self) -> None:
         """Take what is in the backlog, then refuse: clients go to the next node."""

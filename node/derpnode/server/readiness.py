@@ -59,6 +59,11 @@ class Readiness:
             self.ready = True
             self._changed(True)
 
+    def failed(self, reason: str) -> None:
+        """Take back that the node is ready; the next good round says so again."""
+        self.ready = False
+        self.failure = reason
+
     async def run(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         """Make rounds until cancelled."""
         while True:

@@ -14,6 +14,8 @@ type check struct {
 type need struct {
 	pins     bool // the region is pinned, and this client knows pins
 	appNames bool // this client tells names, and is told names
+	apart    bool // the pair is of two nodes
+	region   bool // there are several nodes; it is about all of them
 	asked    bool // runs only when asked for by name
 }
 
@@ -42,10 +44,12 @@ var catalogue = []check{
 	{"duplicate-bystanders", duplicatesDisturbNobody, need{}, ordinary},
 	{"peer-gone", peerGone, need{}, ordinary},
 	{"not-here", notHere, need{}, ordinary},
+	{"left-not-here", leftNotHere, need{}, ordinary},
 	{"note-preferred", notePreferred, need{}, ordinary},
 	{"prober", proberIsServed, need{}, ordinary},
 	{"watch-flood", watchFlood, need{}, ordinary},
 	{"presence-fast", presenceIsFast, need{}, ordinary},
+	{"probe", probed, need{}, ordinary},
 	{"presence-per-connection", presencePerConnection, need{}, ordinary},
 	{"presence-flags", presenceFlags, need{}, ordinary},
 	{"app-name", appName, need{appNames: true}, ordinary},
@@ -54,6 +58,15 @@ var catalogue = []check{
 	{"close-peer", closePeer, need{}, ordinary},
 	{"no-mesh-right", noMeshRight, need{}, ordinary},
 	{"malformed", malformed, need{}, ordinary},
+	{"one-hop", oneHop, need{apart: true}, ordinary},
+	{"watch-locals", watchLocals, need{apart: true}, ordinary},
+	{"duplicate-apart", duplicatesApart, need{apart: true}, ordinary},
+	{"close-peer-apart", closePeerApart, need{apart: true}, ordinary},
+	{"link-cut", linkCut, need{apart: true}, ordinary},
+	{"last-place", lastPlace, need{region: true}, ordinary},
+	{"moves-50", moves, need{region: true}, ordinary},
+	{"coming-and-going", comingAndGoing, need{region: true, asked: true}, 120 * time.Second},
+	{"roaming", roaming, need{region: true, asked: true}, ordinary},
 	{"keepalive", keepAlive, need{asked: true}, 90 * time.Second},
 	{"refused", refused, need{asked: true}, ordinary},
 	{"websocket-limit", webSocketLimit, need{asked: true}, ordinary},

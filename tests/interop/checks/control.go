@@ -27,11 +27,11 @@ func ping(t *T) {
 
 // peerGone tells those who received from the client that left, and nobody else.
 func peerGone(t *T) {
-	leaver, receiver := t.Login(options{}), t.Login(options{})
-	sender, last := t.Login(options{}), t.Login(options{})
-	t.pass(leaver, receiver)
-	t.pass(sender, leaver)
-	t.pass(last, sender)
+	leaver, receiver := t.Distant(), t.Near()
+	sender, last := t.Near(), t.Distant()
+	t.Reach(leaver, receiver)
+	t.Reach(sender, leaver)
+	t.Reach(last, sender)
 	leaver.Leave()
 	receiver.expectGone(leaver.Public(), derp.PeerGoneReasonDisconnected)
 	last.Leave()
@@ -71,6 +71,17 @@ func notHere(t *T) {
 	later := stranger()
 	peer.Send(later, discoPayload(200, 3))
 	peer.expectGone(later, derp.PeerGoneReasonNotHere)
+}
+
+// leftNotHere answers path discovery to a client that was there.
+func leftNotHere(t *T) {
+	sender, leaver := t.acquainted()
+	sender.Send(leaver.Public(), discoPayload(100, 1))
+	leaver.Expect(sender, discoPayload(100, 1))
+	leaver.Leave()
+	sender.expectGone(leaver.Public(), derp.PeerGoneReasonDisconnected)
+	sender.Send(leaver.Public(), discoPayload(100, 2))
+	sender.expectGone(leaver.Public(), derp.PeerGoneReasonNotHere)
 }
 
 // notePreferred shows as the number of clients at home here.

@@ -44,7 +44,7 @@ func (t *T) NewGlass(version uint16) *Glass {
 	})
 	t.Must(err, "listening")
 	t.OnEnd(func() { listener.Close() })
-	glass := &Glass{Region: t.Region()}
+	glass := &Glass{Region: t.Region("")}
 	glass.lead(listener.Addr().(*net.TCPAddr).Port, hash[:], t.lib.Pins)
 	go glass.serve(listener, upstream.Conn)
 	return glass

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"tailscale.com/net/netmon"
 )
@@ -20,6 +21,8 @@ const (
 // verdict is one line of output.
 type verdict struct {
 	Name   string `json:"name"`
+	Near   string `json:"from"`
+	Far    string `json:"to"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
 }
@@ -28,6 +31,10 @@ type verdict struct {
 func Main(lib Library) {
 	region := flag.String("region", "", "`file` with the JSON document of derpctl demo")
 	names := flag.String("run", "", "`names` of checks, comma-separated; all that apply if empty")
+	from := flag.String("from", "", "`node` under test, where senders are; the first if empty")
+	to := flag.String("to", "", "`node` where receivers are; the same if empty")
+	everyPair := flag.Bool("every-pair", false, "run the checks over every ordered pair of nodes")
+	relink := flag.Duration("relink", 2*time.Second, "`time` that a lost link may take to be back")
 	list := flag.Bool("list", false, "print the names of all checks")
 	flag.Parse()
 	if *list {
@@ -36,11 +43,22 @@ func Main(lib Library) {
 		}
 		return
 	}
-	target, err := LoadTarget(*region)
+	document, err := Load(*region)
 	exitIf(err)
-	chosen, err := choose(*names, target, lib)
-	exitIf(err)
-	if !runAll(chosen, target, lib) {
+	pairs := [][2]string{{*from, *to}}
+	if *everyPair {
+		pairs = document.pairs()
+	}
+	allOK := true
+	for _, pair := range pairs {
+		target, err := document.Target(pair[0], pair[1])
+		exitIf(err)
+		target.Relink = *relink
+		chosen, err := choose(*names, target, lib, *everyPair)
+		exitIf(err)
+		allOK = runAll(chosen, target, lib) && allOK
+	}
+	if !allOK {
 		os.Exit(exitFailed)
 	}
 }
@@ -52,7 +70,9 @@ func exitIf(err error) {
 	}
 }
 
-func choose(names string, target *Target, lib Library) ([]check, error) {
+// choose is the checks of these names, all that apply if there are none. One that
+// means nothing for this target is an error, unless it does for others.
+func choose(names string, target *Target, lib Library, forOthers bool) ([]check, error) {
 	if names == "" {
 		unasked := func(c check) bool { return c.needs.asked || c.unmet(target, lib) != "" }
 		return slices.DeleteFunc(slices.Clone(catalogue), unasked), nil
@@ -63,10 +83,12 @@ func choose(names string, target *Target, lib Library) ([]check, error) {
 		if at < 0 {
 			return nil, fmt.Errorf("no check is called %q", name)
 		}
-		if reason := catalogue[at].unmet(target, lib); reason != "" {
+		switch reason := catalogue[at].unmet(target, lib); {
+		case reason == "":
+			chosen = append(chosen, catalogue[at])
+		case !forOthers:
 			return nil, fmt.Errorf("%s: %s", name, reason)
 		}
-		chosen = append(chosen, catalogue[at])
 	}
 	return chosen, nil
 }
@@ -80,6 +102,10 @@ func (c check) unmet(target *Target, lib Library) string {
 		return "the region is not pinned"
 	case c.needs.appNames && lib.AppName == nil:
 		return "clients of " + lib.Version + " are told no names"
+	case c.needs.apart && !target.Apart():
+		return "it takes two nodes"
+	case c.needs.region && len(target.Nodes) == 1:
+		return "it takes a region of several nodes"
 	}
 	return ""
 }
@@ -101,14 +127,14 @@ func (c check) verdict(target *Target, lib Library) (result verdict) {
 	t := &T{Target: target, ctx: ctx, lib: lib, monitor: netmon.NewStatic()}
 	defer t.end()
 	defer func() {
-		result = verdict{c.name, true, t.detail()}
+		result = verdict{c.name, target.Node.Name, target.Far.Name, true, t.detail()}
 		if thrown := recover(); thrown != nil {
 			failed, ok := thrown.(failure)
 			if !ok {
 				panic(thrown)
 			}
 			t.notes = slices.Insert(t.notes, 0, failed.text)
-			result = verdict{c.name, false, t.detail()}
+			result.OK, result.Detail = false, t.detail()
 		}
 	}()
 	c.run(t)

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -38,8 +39,17 @@ func (t *T) bothWays(a, b *Peer, sizes ...int) {
 	}
 }
 
+// acquainted is a client at either node of the pair, each of which reaches the other.
+func (t *T) acquainted() (near, distant *Peer) {
+	near, distant = t.Near(), t.Distant()
+	t.Reach(near, distant)
+	t.Reach(distant, near)
+	return near, distant
+}
+
 func sizes(t *T) {
-	t.bothWays(t.Login(options{}), t.Login(options{}), 0, 1, 31, 32, 33, 1400, 65535, 65536)
+	near, distant := t.acquainted()
+	t.bothWays(near, distant, 0, 1, 31, 32, 33, 1400, 65535, 65536)
 }
 
 func toOneself(t *T) {
@@ -54,12 +64,14 @@ func toOneself(t *T) {
 // order: in flight are no more than the 32 that derper queues.
 func order(t *T) {
 	sizeOf := func(i int) int { return 8 + (i*i*31+i*7)%1393 }
-	t.stream(t.Login(options{}), t.Login(options{}), 10_000, 32, sizeOf)
+	near, distant := t.acquainted()
+	t.stream(near, distant, 10_000, 32, sizeOf)
 }
 
 func bulk(t *T) {
 	sizeOf := func(int) int { return derp.MaxPacketSize }
-	t.stream(t.Login(options{}), t.Login(options{}), 600, 30, sizeOf)
+	near, distant := t.acquainted()
+	t.stream(near, distant, 600, 30, sizeOf)
 }
 
 // stream sends packets with so many in flight; each must come, unharmed, in order.
@@ -102,9 +114,13 @@ func (t *T) stream(from, to *Peer, packets, inFlight int, sizeOf func(int) int) 
 	t.Notef("%d packets, %.1f MB in %.2f s", packets, float64(total)/1e6, elapsed.Seconds())
 }
 
-func (p *Peer) nextPacket() (derp.ReceivedPacket, error) {
+func (p *Peer) nextPacket() (derp.ReceivedPacket, error) { return p.packetWithin(patience) }
+
+// packetWithin is the next packet; whatever else comes before it is let go.
+func (p *Peer) packetWithin(limit time.Duration) (derp.ReceivedPacket, error) {
+	deadline := time.Now().Add(limit)
 	for {
-		message, err := p.next(patience)
+		message, err := p.next(time.Until(deadline))
 		if err != nil {
 			return derp.ReceivedPacket{}, err
 		}
@@ -114,9 +130,46 @@ func (p *Peer) nextPacket() (derp.ReceivedPacket, error) {
 	}
 }
 
+// Reach sends until a packet comes, and returns how long that took: other nodes hear
+// of a login later than its client, and nobody is told when a duplicate has left.
+// Nothing is on its way any more when it returns.
+func (t *T) Reach(from, to *Peer) time.Duration { return t.reachWithin(patience, from, to) }
+
+func (t *T) reachWithin(limit time.Duration, from, to *Peer) time.Duration {
+	began := time.Now()
+	for {
+		from.Send(to.Public(), payload(10, 1))
+		if _, err := to.packetWithin(5 * time.Millisecond); err == nil {
+			break
+		} else if !errors.Is(err, errSilence) {
+			t.Fatalf("waiting to be reached: %v", err)
+		}
+		if time.Since(began) > limit {
+			t.Fatalf("not reached within %v", limit)
+		}
+	}
+	elapsed := time.Since(began)
+	t.drain(from, to)
+	return elapsed
+}
+
+// drain lets go of what still comes to this connection, up to a marker.
+func (t *T) drain(from, to *Peer) {
+	marker := payload(64, uint64(time.Now().UnixNano()))
+	from.Send(to.Public(), marker)
+	for {
+		packet, err := to.nextPacket()
+		t.Must(err, "draining")
+		if compare(packet.Data, marker) == "" {
+			return
+		}
+	}
+}
+
 // background is a pair that keeps talking while a check does its worst.
 type background struct {
 	from, to *Peer
+	pause    time.Duration // between two bursts
 	stop     chan struct{}
 	result   chan outcome
 }
@@ -126,9 +179,11 @@ type outcome struct {
 	err     error
 }
 
-// Bystanders starts such a pair.
-func (t *T) Bystanders() *background {
-	pair := &background{t.Login(options{}), t.Login(options{}), make(chan struct{}), make(chan outcome, 1)}
+// Bystanders starts such a pair, which talks as fast as it can.
+func (t *T) Bystanders() *background { return t.talking(t.Near(), t.Near(), 0) }
+
+func (t *T) talking(from, to *Peer, pause time.Duration) *background {
+	pair := &background{from, to, pause, make(chan struct{}), make(chan outcome, 1)}
 	go func() { pair.result <- pair.talk() }()
 	return pair
 }
@@ -140,7 +195,7 @@ func (b *background) talk() outcome {
 		select {
 		case <-b.stop:
 			return outcome{count, nil}
-		default:
+		case <-time.After(b.pause):
 		}
 		for i := range together {
 			if err := b.from.client.Send(b.to.Public(), payload(200, uint64(count+i))); err != nil {

@@ -19,20 +19,32 @@ const patience = 5 * time.Second
 
 // options of a stock client; the zero value is an ordinary client.
 type options struct {
+	at      string          // name of a node; the one under test if empty
 	key     key.NodePrivate // a fresh one if zero
 	mesh    bool            // shows the mesh key
 	watch   bool            // asks for presence at once
 	prober  bool
+	pings   pings
 	appName string
-	region  *tailcfg.DERPRegion    // the target's if nil
+	region  *tailcfg.DERPRegion    // the node's if nil
 	adjust  func(*derphttp.Client) // last, before it connects
 }
+
+// pings is how a client is with a relay that asks whether it lives.
+type pings int
+
+const (
+	bare    pings = iota // never said that it would answer, and does not
+	answers              // as tailscaled is
+	deaf                 // said that it would, and does not: as one that moved away
+)
 
 // Peer is a stock client that is logged in, and all that it was told since.
 type Peer struct {
 	t      *T
 	key    key.NodePrivate
 	client *derphttp.Client
+	pings  pings
 	inbox  chan derp.ReceivedMessage // closed at the first error
 	broken error                     // that error, to be read after the inbox is closed
 }
@@ -52,7 +64,8 @@ func (t *T) TryLogin(with options) (*Peer, error) {
 	if err := client.Connect(ctx); err != nil {
 		return nil, err
 	}
-	peer := &Peer{t: t, key: private, client: client, inbox: make(chan derp.ReceivedMessage, 1<<15)}
+	peer := &Peer{t: t, key: private, client: client, pings: with.pings}
+	peer.inbox = make(chan derp.ReceivedMessage, 1<<15)
 	go peer.receive()
 	message, err := peer.next(patience)
 	if err != nil {
@@ -64,18 +77,25 @@ func (t *T) TryLogin(with options) (*Peer, error) {
 	return peer, nil
 }
 
+// Near logs an ordinary client in at the node under test, where senders are.
+func (t *T) Near() *Peer { return t.Login(options{}) }
+
+// Distant logs one in at the other node of the pair, where receivers are.
+func (t *T) Distant() *Peer { return t.Login(options{at: t.Far.Name}) }
+
 func (t *T) client(with options) (*derphttp.Client, key.NodePrivate) {
 	private, region := with.key, with.region
 	if private.IsZero() {
 		private = key.NewNode()
 	}
 	if region == nil {
-		region = t.Region()
+		region = t.Region(with.at)
 	}
 	dial := func() *tailcfg.DERPRegion { return region }
 	client := derphttp.NewRegionClient(private, logNothing, t.monitor, dial)
 	client.WatchConnectionChanges = with.watch
 	client.IsProber = with.prober
+	client.SetCanAckPings(with.pings != bare)
 	if with.mesh {
 		t.Must(t.lib.SetMeshKey(client, t.MeshKey), "mesh key")
 	}
@@ -99,9 +119,14 @@ func (p *Peer) receive() {
 			p.broken = err
 			return
 		}
-		if packet, ok := message.(derp.ReceivedPacket); ok {
-			packet.Data = slices.Clone(packet.Data)
-			message = packet
+		switch told := message.(type) {
+		case derp.ReceivedPacket:
+			told.Data = slices.Clone(told.Data)
+			message = told
+		case derp.PingMessage:
+			if p.pings == answers {
+				p.client.SendPong(told)
+			}
 		}
 		p.inbox <- message
 	}

@@ -59,7 +59,7 @@ type Raw struct {
 // DialTLS connects and does no more.
 func (t *T) DialTLS() *Raw {
 	client := derphttp.NewNetcheckClient(logNothing, t.monitor)
-	conn, _, _, err := client.DialRegionTLS(t.ctx, t.Region())
+	conn, _, _, err := client.DialRegionTLS(t.ctx, t.Region(""))
 	t.Must(err, "dialling")
 	return t.raw(conn)
 }

@@ -55,7 +55,7 @@ func pinUpperCase(t *T) {
 }
 
 func (t *T) refusePin(digits string) {
-	region := t.Region()
+	region := t.Region("")
 	region.Nodes[0] = region.Nodes[0].Clone()
 	region.Nodes[0].CertName = pinPrefix + digits
 	_, err := t.TryLogin(options{region: region})
@@ -170,7 +170,7 @@ func host(address string) string {
 func (t *T) webClient() *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		client := derphttp.NewNetcheckClient(logNothing, t.monitor)
-		conn, _, _, err := client.DialRegionTLS(ctx, t.Region())
+		conn, _, _, err := client.DialRegionTLS(ctx, t.Region(""))
 		return conn, err
 	}
 	return &http.Client{Transport: &http.Transport{DialTLSContext: dial}}

@@ -1,6 +1,7 @@
 """What the TLS listeners of the tests prove themselves with."""
 
 import ssl
+import tempfile
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ class Issued(NamedTuple):
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def issue(name: str, by: Issued | None = None) -> Issued:
+def issue(name: str, by: Issued | None = None, *, ca: bool = False) -> Issued:
     """Issue a certificate, by an authority or by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -58,15 +59,15 @@ def issue(name: str, by: Issued | None = None) -> Issued:
     )
     san = x509.SubjectAlternativeName([x509.DNSName(name)])
     builder = builder.add_extension(san, critical=False)
+    constraints = x509.BasicConstraints(ca=ca, path_length=None)
+    builder = builder.add_extension(constraints, critical=True)
     return Issued(builder.sign(by.key if by else key, hashes.SHA256()), key)
 
 
-MIDDLE = issue("middle.example.com")
+MIDDLE = issue("middle.example.com", ca=True)
 LEAF = issue(HOST, by=MIDDLE)
 OTHER_LEAF = issue(HOST)
-META_DER = meta_certificate(
-    NODE, now=_NOW, signer=ed25519.Ed25519PrivateKey.generate()
-)
+META_DER = meta_certificate(NODE, now=_NOW, signer=ed25519.Ed25519PrivateKey.generate())
 
 
 def server_tls(*chain: Issued, name: str | None = None) -> ServerTls:
@@ -74,6 +75,17 @@ def server_tls(*chain: Issued, name: str | None = None) -> ServerTls:
     leaf, *issuers = chain or (LEAF, MIDDLE)
     pem = leaf.pem + b"".join(issuer.pem for issuer in issuers)
     return ServerTls(pem, leaf.key_pem, META_DER, name)
+
+
+def server_context(*chain: Issued) -> ssl.SSLContext:
+    """Be a node with a chain, its leaf first."""
+    leaf, *_ = chain
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(leaf.key_pem + b"".join(one.pem for one in chain))
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
 
 
 def client_context(

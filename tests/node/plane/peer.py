@@ -2,10 +2,12 @@
 
 import _ssl
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 from derpnode.plane.contract import ConnectionId, Endpoint
 from derpnode.wire.frames import MAX_CLIENT_FRAME, FrameDecoder
@@ -57,31 +59,47 @@ class Peer:
     # TLS.
 
     async def shake(self, context: ssl.SSLContext, sni: str | None = None) -> None:
-        """Go over to TLS.
+        """Go over to TLS, as the side that the context is for.
 
         Raises:
             OSError: The plane refused; `ssl.SSLError` is one.
         """
-        tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=sni)
+        tls = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=context.protocol is ssl.PROTOCOL_TLS_SERVER,
+            server_hostname=sni,
+        )
         while True:
             try:
                 tls.do_handshake()
             except ssl.SSLWantReadError:
-                await self.send(self._outgoing.read())
+                await self.send_raw(self._outgoing.read())
                 self._incoming.write(await self._take() or self._cut())
+            except ssl.SSLError:
+                await self.send_raw(self._outgoing.read())  # the alert
+                raise
             else:
-                await self.send(self._outgoing.read())
+                await self.send_raw(self._outgoing.read())
                 self.tls = tls
                 return
 
-    def hello(self, context: ssl.SSLContext) -> bytes:
-        """Begin a handshake; give its first flight and do not send it."""
-        tls = context.wrap_bio(self._incoming, self._outgoing)
-        try:
-            tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return self._outgoing.read()
-        raise AssertionError
+    def flight(self, context: ssl.SSLContext | None = None) -> bytes:
+        """Go on with a handshake by hand; give what is to be sent next.
+
+        Args:
+            context: Given for the first flight.
+        """
+        if context is not None:
+            self.tls = context.wrap_bio(self._incoming, self._outgoing)
+        assert self.tls is not None
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self._outgoing.read()
+
+    async def answer(self) -> None:
+        """Take what the plane sent to the last flight."""
+        self._incoming.write(await self._take() or self._cut())
 
     @property
     def chain(self) -> list[bytes]:
@@ -94,6 +112,13 @@ class Peer:
         message = "closed in the middle of a handshake"
         raise ConnectionResetError(message)
 
+    def end_of_tls(self) -> bytes:
+        """Give what ends TLS in good order."""
+        assert self.tls is not None
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        return self._outgoing.read()
+
     # Writing.
 
     def seal(self, data: bytes) -> bytes:
@@ -105,14 +130,21 @@ class Peer:
 
     def push(self, data: bytes) -> None:
         """Send before the loop turns again; the kernel must take it all."""
-        sealed = self.seal(data)
-        assert self.sock.send(sealed) == len(sealed)
+        self.push_raw(self.seal(data))
+
+    def push_raw(self, data: bytes) -> None:
+        """The same, of bytes as they go over the wire."""
+        assert self.sock.send(data) == len(data)
 
     async def send(self, data: bytes) -> None:
         """Send, however long it takes."""
+        await self.send_raw(self.seal(data))
+
+    async def send_raw(self, data: bytes) -> None:
+        """The same, of bytes as they go over the wire."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
-            await loop.sock_sendall(self.sock, self.seal(data))
+            await loop.sock_sendall(self.sock, data)
 
     # Reading.
 
@@ -140,12 +172,17 @@ class Peer:
 
     async def rest(self) -> bytes:
         """Read to the end, which may be a reset."""
+        return await self._to_the_end(self.receive)
+
+    async def rest_raw(self) -> bytes:
+        """The same, of bytes as they come over the wire."""
+        return await self._to_the_end(self._take)
+
+    async def _to_the_end(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
         data = bytearray()
-        try:
-            while more := await self.receive():
+        with contextlib.suppress(ConnectionError):
+            while more := await read():
                 data += more
-        except ConnectionError:
-            pass
         return bytes(data)
 
     async def frame(self) -> FrameRead:

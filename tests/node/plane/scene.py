@@ -5,6 +5,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TypeVar
 
 from derpnode.plane.contract import (
@@ -45,6 +46,11 @@ FIRST = b"."
 
 FILLER = encode_frame(FrameType.HEALTH, bytes(1 << 20))
 """A frame for a receiver that is to be blocked; see `Scene.block`."""
+
+
+def open_files() -> int:
+    """Count the descriptors of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class Scene:
@@ -98,9 +104,7 @@ class Scene:
         """Wait until the plane has opened the connection of a peer."""
         local = peer.local
         event = await self.recorder.until(
-            lambda: next(
-                (e for e in self.recorder.of(Opened) if e.peer == local), None
-            )
+            lambda: next((e for e in self.recorder.of(Opened) if e.peer == local), None)
         )
         peer.id = event.id
         return event
@@ -142,13 +146,19 @@ class Scene:
         """Join as another node that has dialled us, and may forward."""
         return await self.client(M, Flags.MESH)
 
-    async def dialled(self, tls: ClientTls | None = None) -> Peer:
+    async def dialled(
+        self,
+        tls: ClientTls | None = None,
+        at: Endpoint = LOOPBACK,
+        patience: float = PATIENCE,
+    ) -> Peer:
         """Let the plane dial; give the other end, accepted and no more."""
         loop = asyncio.get_running_loop()
-        with socket.create_server(LOOPBACK) as server:
+        family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
+        with socket.create_server(at, family=family) as server:
             server.setblocking(False)
-            address = Endpoint(*server.getsockname())
-            connection = self.plane.connect(address, tls, PATIENCE)
+            address = Endpoint(*server.getsockname()[:2])
+            connection = self.plane.connect(address, tls, patience)
             sock, _ = await loop.sock_accept(server)
         peer = Peer(sock)
         peer.id = connection
@@ -213,6 +223,12 @@ class Scene:
                 self.plane.attach(event.id, A, 0, flags, NO_LIMIT)
 
         self.recorder.reactions.append(react)
+
+    async def __aenter__(self) -> "Scene":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
 
     async def end(self) -> None:
         """Stop, and see that the events were in order and all bytes accounted for."""

@@ -261,6 +261,25 @@ async def test_cap_on_all_that_waits(opens):
     await scene.until(lambda: scene.counters.queued_bytes == 0)
 
 
+async def test_control_makes_room(opens):
+    """What was sent from above counts; packets have to go when it is too much."""
+    cap = 6 << 20
+    scene = opens(queued_bytes=cap, write_timeout=10)
+    sender, greedy = await scene.client(A), await scene.client(C)
+    await scene.client(B)
+    for data in numbered(200, 65_536):
+        await sender.send(frames.send(B, data))
+    await sender.before_pong()
+    scene.plane.send(greedy.id, bytes(5 << 20))
+    await sender.before_pong()
+    waiting = scene.counters.queued_bytes
+    before = scene.counters.dropped_bytes[HEAD, False]
+    scene.plane.send(greedy.id, bytes(cap - waiting + 256 * KIB))
+    await sender.before_pong()
+    assert scene.counters.queued_bytes <= cap
+    assert scene.counters.dropped_bytes[HEAD, False] >= before + 256 * KIB
+
+
 async def test_who_waits_most_loses_most(opens):
     """The cap is kept at the cost of the longest lane, not of everybody's."""
     scene = opens(queued_bytes=10 << 20, write_timeout=10)

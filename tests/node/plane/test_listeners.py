@@ -6,7 +6,6 @@ import logging
 import os
 import resource
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -26,12 +25,7 @@ from derpnode.plane.contract import (
 from tests.node.plane import frames
 from tests.node.plane.certificates import TRUSTING, server_tls
 from tests.node.plane.peer import Peer
-from tests.node.plane.scene import FIRST, NO_LIMIT, A, B
-
-
-def open_files() -> int:
-    """Count the descriptors of this process."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+from tests.node.plane.scene import FIRST, NO_LIMIT, A, B, open_files
 
 
 def own_address() -> str:
@@ -338,7 +332,7 @@ async def test_shutdown_leaves_nothing(opens):
     scene.dial()  # silent
     scene.dial(tls=True)  # silent, on a TLS port
     half = scene.dial(tls=True)
-    await half.send(half.hello(TRUSTING)[:40])
+    half.push_raw(half.flight(TRUSTING)[:40])
     await scene.guest()
     await scene.guest(tls=True)
     await scene.client(A, tls=True)

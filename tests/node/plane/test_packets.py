@@ -432,8 +432,10 @@ async def test_deliver_from_within_the_sink(scene):
     """A WebSocket client that answers each packet."""
     await scene.above(B)
     scene.recorder.reactions.append(
-        lambda event: type(event) is Packet
-        and scene.plane.deliver(event.id, event.source, b"re: " + event.data)
+        lambda event: (
+            type(event) is Packet
+            and scene.plane.deliver(event.id, event.source, b"re: " + event.data)
+        )
     )
     sender = await scene.client(A)
     await sender.send(frames.send(B, b"hello"))
@@ -652,8 +654,10 @@ async def test_route_set_on_a_frame(scene):
     """A packet right behind a frame takes the route that the sink set for it."""
     receiver = await scene.client(C)
     scene.recorder.reactions.append(
-        lambda event: type(event) is Frame
-        and scene.plane.set_route(B, receiver.id, RouteKind.CLIENT)
+        lambda event: (
+            type(event) is Frame
+            and scene.plane.set_route(B, receiver.id, RouteKind.CLIENT)
+        )
     )
     peer = await scene.client(A)
     peer.push(frames.NOTE_PREFERRED + frames.send(B, b"hello"))
@@ -664,8 +668,9 @@ async def test_closed_on_a_frame(scene):
     """Nothing that follows has any effect."""
     receiver = await scene.client(B)
     scene.recorder.reactions.append(
-        lambda event: type(event) is Frame
-        and scene.plane.close(event.id, "no more", abort=True)
+        lambda event: (
+            type(event) is Frame and scene.plane.close(event.id, "no more", abort=True)
+        )
     )
     peer = await scene.client(A)
     peer.push(frames.NOTE_PREFERRED + frames.send(B, b"hello"))

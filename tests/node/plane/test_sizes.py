@@ -1,4 +1,4 @@
-"""Sizes: every type of frame at its limits and beyond, and every type there could be."""
+"""Sizes: every type of frame that there could be, at its limits and beyond."""
 
 import itertools
 from collections.abc import Iterator

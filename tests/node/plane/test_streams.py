@@ -38,9 +38,7 @@ async def test_bytes_come_up(scene, tls):
     peer = await scene.guest(b"one", tls=tls)
     for more in (b"two", b"three"):
         await peer.send(more)
-    await scene.recorder.until(
-        lambda: scene.recorder.stream(peer.id) == b"onetwothree"
-    )
+    await scene.recorder.until(lambda: scene.recorder.stream(peer.id) == b"onetwothree")
 
 
 async def test_much_comes_up(scene, tls):
@@ -86,9 +84,7 @@ async def test_reading_pauses_above_the_capacity(scene, tls):
     sending = await flood(scene, peer, 40 << 20)
     bystander = await scene.guest(tls=tls)
     await bystander.send(bytes(1000))
-    await scene.recorder.until(
-        lambda: len(scene.recorder.stream(bystander.id)) == 1001
-    )
+    await scene.recorder.until(lambda: len(scene.recorder.stream(bystander.id)) == 1001)
     assert len(scene.recorder.stream(peer.id)) <= STREAM_CAPACITY + SLACK
     assert not sending.done()
 
@@ -301,8 +297,9 @@ async def test_abort(scene, tls):
 async def test_abort_from_within_the_sink(scene, tls):
     """Events of the turn may still come, but none after the last."""
     scene.recorder.reactions.append(
-        lambda event: type(event) is Bytes
-        and scene.plane.close(event.id, "no", abort=True)
+        lambda event: (
+            type(event) is Bytes and scene.plane.close(event.id, "no", abort=True)
+        )
     )
     peer = await scene.silent(tls=tls)
     await peer.send(b"hello")

@@ -55,6 +55,9 @@ class Recorder:
         self.duplicates: set[int] = set()
         """Connections marked, and not unmarked since."""
 
+        self.questioned: set[int] = set()
+        """Connections asked whether they live, and no answer noted since."""
+
         self.forgotten: list[tuple[int, NodeKey]] = []
         self.closed: list[tuple[int, str]] = []
 
@@ -86,6 +89,15 @@ class Recorder:
             self.duplicates.add(connection)
         else:
             self.duplicates.remove(connection)
+
+    def question(self, connection: int) -> None:
+        self.commands.append("question")
+        assert connection not in self.questioned
+        self.questioned.add(connection)
+
+    def unquestion(self, connection: int) -> None:
+        self.commands.append("unquestion")
+        self.questioned.remove(connection)
 
     def forget(self, receiver: int, source: NodeKey) -> None:
         self.commands.append("forget")

@@ -32,6 +32,13 @@ def watch(relay: Relay, connection: int) -> None:
     relay.frame(connection, FrameType.WATCH_CONNS, b"", now=0.0)
 
 
+def announce(
+    relay: Relay, key: NodeKey, link: int, *, in_flood: bool = False, now: float = 0.0
+) -> None:
+    """Let a link tell of a key."""
+    relay.announced(key, link, now, in_flood=in_flood)
+
+
 def here(connection: int) -> recorder.Client:
     """Name the route to a client of this node."""
     return recorder.Client(connection)

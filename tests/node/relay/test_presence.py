@@ -2,10 +2,12 @@
 
 import pytest
 
+from derpnode.relay import presence as presence_module
 from derpnode.relay.presence import Presence
 from derpnode.wire.payloads import Present
 from tests.node.relay.recorder import Gone, news
 from tests.node.relay.scene import A, B, C
+from tests.node.relay.scene import M as D
 
 
 W, X = 90, 91  # watchers
@@ -14,6 +16,12 @@ W, X = 90, 91  # watchers
 @pytest.fixture
 def presence():
     return Presence()
+
+
+@pytest.fixture
+def pieces_of_two(monkeypatch):
+    """At most two records are sent at once."""
+    monkeypatch.setattr(presence_module, "PIECE", 2)
 
 
 @pytest.fixture
@@ -149,6 +157,26 @@ def test_key_of_the_flood_that_left_before_it_was_sent_is_not_told(presence):
     presence.watch(W, [Present(A), Present(B)])
     assert presence.went(A) == 0
     assert ready(presence) == {W: [Present(B)]}
+
+
+def test_flood_goes_in_pieces(presence, pieces_of_two):
+    """The next one when the one before has left, so that a plane holds one."""
+    presence.watch(W, map(Present, [A, B, C]))
+    assert ready(presence) == {W: [Present(A), Present(B)]}
+    assert ready(presence) == {}
+    presence.drained(W)
+    assert ready(presence) == {W: [Present(C)]}
+    assert (presence.batches, presence.records) == (2, 3)
+
+
+def test_changes_go_behind_the_rest_of_the_flood(presence, pieces_of_two):
+    """What was sent and changed is told; what was not sent yet is told as it is."""
+    presence.watch(W, map(Present, [A, B, C, D]))
+    ready(presence)
+    assert (presence.went(A), presence.went(C)) == (1, 0)
+    presence.came(Present(D, port=2), first=False)
+    presence.drained(W)
+    assert ready(presence) == {W: [Gone(A), Present(D, port=2)]}
 
 
 def test_unwatched_is_owed_nothing(lagging):

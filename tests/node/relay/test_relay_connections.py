@@ -3,7 +3,7 @@
 import pytest
 
 from derpnode.relay.relay import Client
-from tests.node.relay.scene import A, B, C, here, join
+from tests.node.relay.scene import A, B, C, announce, here, join
 
 
 def test_newest_connection_is_active(relay, world):
@@ -143,8 +143,8 @@ def test_keys_and_connections_are_counted(relay):
     """Keys once, duplicates by key and by connection, links' keys as known."""
     for connection, key in [(1, A), (2, A), (3, A), (4, B)]:
         join(relay, connection, key)
-    relay.announced(B, 7, in_flood=False)
-    relay.announced(C, 7, in_flood=False)
+    announce(relay, B, 7)
+    announce(relay, C, 7)
     assert (relay.local_keys, relay.known_keys) == (2, 3)
     assert (relay.duplicate_keys, relay.duplicate_connections) == (1, 3)
 

@@ -2,7 +2,7 @@
 
 from derpnode.wire.payloads import GoneReason
 from tests.node.relay.recorder import Gone
-from tests.node.relay.scene import A, B, C, join, present
+from tests.node.relay.scene import A, B, C, announce, join, present
 
 
 def test_receivers_are_told_when_a_key_left(relay, world):
@@ -138,6 +138,6 @@ def test_not_here_is_not_said_of_a_key_that_has_come(relay, world, watcher):
 
 def test_not_here_is_said_of_a_key_on_another_node(relay, world, watcher):
     """A forwarded packet is not forwarded again, so its way ends here."""
-    relay.announced(A, 7, in_flood=False)
+    announce(relay, A, 7)
     relay.no_route(watcher, A)
     assert world.told(watcher) == [Gone(A, GoneReason.NOT_HERE)]

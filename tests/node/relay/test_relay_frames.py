@@ -4,7 +4,7 @@ import pytest
 
 from derpnode.relay.relay import HOME_SETTLES
 from derpnode.wire.frames import FrameType
-from tests.node.relay.scene import WATCHER, A, B, M, join
+from tests.node.relay.scene import WATCHER, A, B, M, announce, join
 
 
 def test_close_peer_closes_every_connection_of_a_key(relay, world):
@@ -20,7 +20,7 @@ def test_close_peer_closes_every_connection_of_a_key(relay, world):
 def test_close_peer_of_an_unknown_key_does_nothing(relay, world):
     """Nor of one that another node has: only what is here can be closed."""
     join(relay, WATCHER, M, mesh=True)
-    relay.announced(A, 7, in_flood=False)
+    announce(relay, A, 7)
     world.commands.clear()
     relay.frame(WATCHER, FrameType.CLOSE_PEER, A, now=0.0)
     assert world.commands == []

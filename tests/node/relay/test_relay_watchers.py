@@ -16,6 +16,7 @@ from tests.node.relay.scene import (
     B,
     C,
     M,
+    announce,
     join,
     present,
     watch,
@@ -121,7 +122,7 @@ def test_flood_tells_of_the_active_connection(relay, world):
 
 def test_flood_has_no_keys_of_other_nodes(relay, world):
     """A mesh is not transitive: who hears of a key from us finds it here."""
-    relay.announced(A, 7, in_flood=False)
+    announce(relay, A, 7)
     join(relay, WATCHER, M, mesh=True)
     watch(relay, WATCHER)
     assert world.told(WATCHER) == [present(M, MESH)]
@@ -129,7 +130,7 @@ def test_flood_has_no_keys_of_other_nodes(relay, world):
 
 def test_keys_of_other_nodes_are_no_news(relay, world, watcher):
     """Watchers hear nothing of what links announce and withdraw."""
-    relay.announced(A, 7, in_flood=False)
+    announce(relay, A, 7)
     relay.withdrawn(A, 7)
     relay.drained(watcher)
     assert world.told(watcher) == []

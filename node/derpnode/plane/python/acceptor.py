@@ -7,6 +7,7 @@ no TLS state. Whatever is over a cap is accepted and closed, never left waiting.
 import errno
 import ipaddress
 import logging
+import os
 import select
 import socket
 import ssl
@@ -183,7 +184,9 @@ def dial(address: Endpoint, limits: PlaneLimits) -> socket.socket:
     try:
         sock.setblocking(False)
         _inherited(sock, limits)
-        sock.connect_ex((address.host, address.port))
+        failure = sock.connect_ex((address.host, address.port))
+        if failure not in {0, errno.EINPROGRESS}:
+            raise OSError(failure, os.strerror(failure))
     except OSError:
         sock.close()
         raise

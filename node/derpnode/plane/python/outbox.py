@@ -85,7 +85,7 @@ class Outbox:
         """Queue bytes that go before any packet that comes later."""
         if to.blocked:
             to.control.append(data)
-            self._counters.queued_bytes += len(data)
+            self._owe(len(data))
             if sum(map(len, to.control)) > CONTROL_BYTES:
                 self._close(to, CloseReason.OVERFLOW, "does not read what it asked for")
             return
@@ -153,7 +153,7 @@ class Outbox:
         if not unsent:
             to.progress = self.now
             return True
-        self._counters.queued_bytes += len(unsent)
+        self._owe(len(unsent))
         if len(unsent) < len(data):
             to.progress = self.now
         if not to.blocked:
@@ -223,7 +223,11 @@ class Outbox:
             for old in lanes.put(bytes(frames[at:end]), self.now, disco=disco):
                 self.drop(len(old) - head, DropReason.QUEUE_HEAD, disco=disco)
             at = end
-        self._counters.queued_bytes += lanes.size - before
+        self._owe(lanes.size - before)
+
+    def _owe(self, size: int) -> None:
+        """Count bytes that wait, and keep the node's cap on all of them."""
+        self._counters.queued_bytes += size
         if self._counters.queued_bytes > self._limits.queued_bytes:
             self._shrink()
 

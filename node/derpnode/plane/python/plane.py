@@ -172,10 +172,11 @@ class PythonPlane:
         self, address: Endpoint, tls: ClientTls | None, timeout: float
     ) -> ConnectionId:
         """See the contract."""
+        context = client_context(tls) if tls is not None else None
         sock = dial(address, self._limits)
         transport: Transport = Plain(sock)
-        if tls is not None:
-            transport = Tls(sock, client_context(tls), tls.server_name)
+        if tls is not None and context is not None:
+            transport = Tls(sock, context, tls.server_name)
         c = Connection(
             ConnectionId(next(self._ids)),
             sock,
@@ -253,6 +254,8 @@ class PythonPlane:
         c = self._by_id.get(connection)
         if c is not None:
             c.bucket = Bucket(limit, self._loop.time()) if limit.rate else None
+            if c.relayed:  # it may be waiting for the old one
+                self._read_again(c)
 
     def set_route(
         self, key: NodeKey, connection: ConnectionId, kind: RouteKind

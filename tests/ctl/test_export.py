@@ -1,0 +1,139 @@
+"""`derpctl map export`: from the nodes' own words to what an operator pastes."""
+
+import json
+
+import pytest
+from aiohttp import web
+
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpctl.export import Collected, render
+from derpctl.map.model import DerpMap, HomeParams
+from tests.ctl.standins import AdminStandIn, admin
+
+
+PIN = f"sha256-raw:{'ab' * 32}"
+
+ACL = f"""\
+// DERP map of region 900, revision 8a4f1e58abb3.
+// The member below belongs at the top level of the policy file.
+{{
+	"derpMap": {{
+		"OmitDefaultRegions": false,
+		"Regions": {{
+			"900": {{
+				"RegionID":   900,
+				"RegionCode": "demo",
+				"RegionName": "Demo",
+				"Nodes": [
+					// pinned certificate, expires 2036-11-21
+					{{"Name": "900b", "RegionID": 900, "HostName": "192.0.2.10", \
+"CertName": "{PIN}", "IPv4": "192.0.2.10", "IPv6": "none", "DERPPort": 8443}},
+					{{"Name": "900a", "RegionID": 900, "HostName": \
+"a.example.net", "IPv4": "192.0.2.10", "IPv6": "none", "DERPPort": 8443}},
+				],
+			}},
+		}},
+	}},
+}}
+"""
+
+
+@pytest.fixture
+def config(beside, configured):
+    """Two nodes; the second comes first in the map."""
+    named = AdminStandIn(pinned=False, entry={"HostName": "a.example.net"})
+    url = beside.start(admin(named))
+    other = beside.start(admin(AdminStandIn("900b")))
+    return configured(_900b=other, _900a=url)
+
+
+def test_acl(derpctl, config):
+    """The order is that of the configuration; twice gives the same bytes."""
+    ended = derpctl("--config", config, "map", "export")
+    assert ended == (0, ACL, "")
+    assert derpctl("--config", config, "map", "export", "-f", "acl").out == ACL
+
+
+def test_fragment(derpctl, config):
+    """The member alone."""
+    ended = derpctl("--config", config, "map", "export", "--fragment")
+    lines = ended.out.splitlines()
+    assert (lines[0], lines[-1]) == ('"derpMap": {', "},")
+
+
+def test_derpmap_and_headscale(derpctl, config):
+    """The other two consumers."""
+    ended = derpctl("--config", config, "map", "export", "-f", "derpmap")
+    nodes = json.loads(ended.out)["Regions"]["900"]["Nodes"]
+    assert [node["Name"] for node in nodes] == ["900b", "900a"]
+    ended = derpctl("--config", config, "map", "export", "-f", "headscale")
+    assert ended.out.splitlines()[1:3] == ["regions:", "  900:"]
+
+
+def test_a_dead_node_makes_no_map(derpctl, beside, configured):
+    """A map without it would take it from every client: nothing is printed."""
+    url = beside.start(admin(AdminStandIn()))
+    path = configured(_900a=url, _900b="unix:/none/b.sock")
+    assert derpctl("--config", path, "map", "export") == (
+        4,
+        "",
+        "derpctl: unix:/none/b.sock: no such file or directory; "
+        "a map without this node would take it from every client; start it\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("standin", "code", "message"),
+    [
+        (AdminStandIn(region=901), 3, "region = 900: 900a is in region 901; correct"),
+        (
+            AdminStandIn("900b", code="x"),
+            7,
+            "the map: region.code: 900z says 'demo', 900b says 'x'; correct the nodes'",
+        ),
+        (
+            AdminStandIn("900b", entry={"DERPPort": "x"}),
+            7,
+            "the map: 900b.map_entry.DERPPort = 'x': not a whole number",
+        ),
+    ],
+)
+def test_nodes_that_do_not_fit(derpctl, beside, configured, standin, code, message):
+    """What is wrong with whom, and nothing on stdout."""
+    url = beside.start(admin(AdminStandIn("900z")))
+    other = beside.start(admin(standin))
+    ended = derpctl("--config", configured(_900z=url, _900b=other), "map", "export")
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err.startswith(f"derpctl: {message}")
+
+
+def test_a_node_without_an_entry(derpctl, beside, configured):
+    """An empty entry is no node; what is shown has no pin to remark on."""
+    standin = AdminStandIn()
+    body = standin.node() | {"map_entry": {}, "certificate": None}
+    standin.raw = {"/v1/node": web.Response(text=json.dumps(body))}
+    url = beside.start(admin(standin))
+    ended = derpctl("--config", configured(_900a=url), "map", "export")
+    assert '{"Name": "", "RegionID": 0, "HostName": ""}' in ended.out
+
+
+def test_usage(derpctl):
+    """What no format can mean is a usage error, before anybody is asked."""
+    ended = derpctl("map", "export", "-f", "derpmap", "--fragment")
+    assert (ended.code, ended.out) == (2, "")
+    assert "only -f acl has a fragment, not -f derpmap" in ended.err
+    assert derpctl("map", "export", "-f", "toml").code == 2
+    assert derpctl("map", "export").code == 3
+
+
+def test_what_a_format_cannot_say():
+    """Refused, with the format that can."""
+    scored = DerpMap(home_params=HomeParams(region_score={900: 2.0}))
+    with pytest.raises(CtlError) as found:
+        render(Collected(scored, {}), "headscale")
+    assert str(found.value) == (
+        "-f headscale: HomeParams.RegionScore cannot be said in a headscale file; "
+        "use -f derpmap, or take it out"
+    )
+    assert found.value.exit is Exit.REFUSED

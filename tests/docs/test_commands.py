@@ -1,0 +1,56 @@
+"""Pages whose commands can be run are walked from top to bottom."""
+
+import contextlib
+import shutil
+
+import pytest
+
+from tests.docs.blocks import blocks, blocks_of, whole
+from tests.support.docs import ROOT
+
+
+PAGES = list(dict.fromkeys(block.page for block in blocks("sh test", "sh node")))
+
+TOOLS = ("curl", "openssl")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_succeed(page, machine):
+    """What the page configures, starts and runs, in its order, works."""
+    for tool in TOOLS:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not on PATH; install it")
+    with contextlib.ExitStack() as running:
+        Reader(machine, running).follow(page)
+
+
+class Reader:
+    """Somebody who does what a page says."""
+
+    def __init__(self, machine, running):
+        self._machine = machine
+        self._running = running
+        self._has_node = False
+
+    def follow(self, page):
+        self._machine.configure(whole(page).text)
+        for block in blocks_of(page):
+            match block.mark:
+                case "yaml derpctl":
+                    self._machine.configure_derpctl(block.text)
+                case "sh start":
+                    self._start(block.text.strip())
+                case "sh node":
+                    self._start("derpd")
+                    self._run(block)
+                case "sh test":
+                    self._run(block)
+
+    def _start(self, command):
+        if not self._has_node:
+            self._running.enter_context(self._machine.node(command))
+        self._has_node = True
+
+    def _run(self, block):
+        said = self._machine.run(block.text)
+        assert said.returncode == 0, f"{block}: {said.stdout}"
