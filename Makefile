@@ -29,7 +29,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-demo: $(VENV)/.run ## Run one node on loopback, relay real packets, print the map
+demo: $(VENV)/.run ## Run three nodes on loopback, relay real packets, print the map
 	@$(BIN)/derpctl demo
 
 test: $(VENV)/.dev ## Run every test that can run on this machine

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +54,10 @@ def derpd(
         ),
     ] = None,
     check_config: Annotated[
-        bool, typer.Option("--check-config", help="Only validate, and say so.")
+        bool,
+        typer.Option(
+            "--check-config", help="Only validate, and say so."
+        ),
     ] = False,
     print_node: Annotated[
         bool,
@@ -78,6 +82,7 @@ def derpd(
         elif print_node:
             typer.echo(_entry(found), nl=False)
         else:
+            _raise_file_limit()
             set_up(found.log.level, found.log.format, node=found.node.name)
             asyncio.run(_run(found))
     except (InvalidConfig, ConfigError) as exc:
@@ -119,6 +124,12 @@ def _entry(config: DaemonConfig) -> str:
     }
     known = {name: value for name, value in fields.items() if value is not None}
     return dump_member(Member.model_validate(known))
+
+
+def _raise_file_limit() -> None:
+    """Allow as many descriptors as we may: each client is one."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: DaemonConfig) -> None:

@@ -2,18 +2,19 @@
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import aclosing
 
 from derpmesh.config import DaemonConfig
-from derpmesh.link.backoff import delays
 from derpmesh.link.links import Links
 from derpmesh.link.peering import NODE_STATE
 from derpmesh.link.plan import targets
-from derpmesh.membership.model import Member, Membership
+from derpmesh.membership.file import INTERVAL
+from derpmesh.membership.model import Membership
 from derpmesh.membership.ports import Registry
 from derpmesh.membership.watcher import memberships
 from derpnode.node import Node
@@ -25,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 TICK = 0.25
 """Seconds between looks at the links."""
+
+
+def _looks() -> Iterator[float]:
+    """Give the delays between two looks at a broken file: nobody is spared by more."""
+    return itertools.repeat(INTERVAL)
 
 
 class MeshRegion:
@@ -104,11 +110,14 @@ class MeshRegion:
     # Membership.
 
     async def _follow(self) -> None:
-        """Open and close links as the membership changes."""
+        """Open and close links as the membership changes.
+
+        Static peers are linked at once: a registry may be long in coming.
+        """
+        self._apply(None)
         if self._registry is None:
-            self._apply(None)
             return
-        stream = memberships(self._registry, backoff=delays, sleep=asyncio.sleep)
+        stream = memberships(self._registry, backoff=_looks, sleep=asyncio.sleep)
         async with aclosing(stream) as values:
             async for membership in values:
                 self._apply(membership)
@@ -117,21 +126,22 @@ class MeshRegion:
         if membership is not None:
             names = ", ".join(membership.members) or "nobody"
             logger.info("region: revision %d: %s", membership.revision, names)
-            self._check_own(membership.members.get(self._config.node.name))
+            self._check_own(membership)
         self._membership = membership
         self._since = time.monotonic()
         mesh = self._config.mesh
         name = self._config.node.name
         self._links.apply(targets(membership, name, mesh.peers, mesh.ca_file))
 
-    def _check_own(self, entry: Member | None) -> None:
+    def _check_own(self, membership: Membership) -> None:
         """Say where the region's record of this node is not what this node is."""
         name = self._config.node.name
+        entry = membership.members.get(name)
         if entry is None:
             logger.warning("region: %s is not in it; nobody will dial this node", name)
             return
         is_now = self._node.map_entry()
-        recorded = entry.map_entry(self._config.region.id)
+        recorded = entry.map_entry(membership.region.id)
         for field in sorted(is_now.keys() | recorded.keys()):
             if is_now.get(field) != recorded.get(field):
                 logger.warning(

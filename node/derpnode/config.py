@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar, cast
+from typing import Annotated, Literal, Self, TypeVar, cast, get_args
 
 import yaml
 from pydantic import (
@@ -128,15 +128,15 @@ def _url(text: str) -> str:
 
 
 def _ipv4(value: object) -> object:
-    if not isinstance(value, str) or value == NO_ADDRESS:
+    if value == NO_ADDRESS or isinstance(value, ipaddress.IPv4Address):
         return value
-    return ipaddress.IPv4Address(value)
+    return ipaddress.IPv4Address(str(value))
 
 
 def _ipv6(value: object) -> object:
-    if not isinstance(value, str) or value == NO_ADDRESS:
+    if value == NO_ADDRESS or isinstance(value, ipaddress.IPv6Address):
         return value
-    return ipaddress.IPv6Address(value)
+    return ipaddress.IPv6Address(str(value))
 
 
 def _pin(text: str) -> str:
@@ -144,6 +144,10 @@ def _pin(text: str) -> str:
         message = "not sha256-raw: and 64 lower-case hex digits"
         raise ValueError(message)
     return text
+
+
+def _off(value: object) -> object:
+    return "off" if value is False else value  # YAML 1.1 takes a bare `off` for false
 
 
 def _path(value: object) -> object:
@@ -158,6 +162,9 @@ MapIPv4 = Annotated[ipaddress.IPv4Address | Literal["none"], BeforeValidator(_ip
 MapIPv6 = Annotated[ipaddress.IPv6Address | Literal["none"], BeforeValidator(_ipv6)]
 PinText = Annotated[str, AfterValidator(_pin)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
+TlsMode = Annotated[
+    Literal["auto", "files", "self-signed", "off"], BeforeValidator(_off)
+]
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -254,7 +261,7 @@ class StunSection(Section):
 class TlsSection(Section):
     """The certificate of the public port."""
 
-    mode: Literal["auto", "files", "self-signed", "off"] = "auto"
+    mode: TlsMode = "auto"
     """`auto`: `files` where `certificate` is set, else `self-signed` for an IP host.
 
     `off` serves plain HTTP, for a proxy on this machine that ends TLS.
@@ -471,14 +478,23 @@ class NodeConfig(Section):
         return "files" if self.tls.certificate is not None else "self-signed"
 
     @property
+    def has_http_port(self) -> bool:
+        """Whether plain HTTP is served beside TLS; without TLS there is one port."""
+        return self.http.enabled and self.tls_mode != "off"
+
+    @property
     def admin_socket(self) -> Path:
         """Where the admin Unix socket is."""
         return self.admin.socket or self.state_dir / "admin.sock"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody outside this machine can reach the relay."""
-        return all(address.is_loopback for address in self.derp.listen)
+        """Whether nobody outside this machine can reach the relay.
+
+        Without TLS the relay is for a proxy, which is there for the outside.
+        """
+        behind_proxy = self.tls_mode == "off"
+        return not behind_proxy and all(a.is_loopback for a in self.derp.listen)
 
 
 C = TypeVar("C", bound=NodeConfig)
@@ -617,7 +633,7 @@ def _yaml(text: str) -> object:
     """
     try:
         value: object = yaml.safe_load(text)
-    except (ValueError, LookupError, TypeError, RecursionError) as exc:
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as exc:
         raise yaml.YAMLError(exc) from exc
     return value
 
@@ -641,9 +657,12 @@ def _nearest(section: type[BaseModel], path: Sequence[int | str]) -> str:
     """Say which keys there are, the most alike first."""
     for part in path[:-1]:
         field = section.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type):
-            break
-        section = field.annotation
+        if field is None:  # the number of an item
+            continue
+        # The section itself, or that of the items of a list.
+        inner = get_args(field.annotation) or (field.annotation,)
+        if isinstance(inner[0], type) and issubclass(inner[0], BaseModel):
+            section = inner[0]
     known = list(section.model_fields)
     close = difflib.get_close_matches(str(path[-1]), known, n=1)
     if close:

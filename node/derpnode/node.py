@@ -41,7 +41,7 @@ from derpnode.server.selfcheck import check_itself
 from derpnode.server.stun import StunServer
 from derpnode.server.switchboard import Switchboard
 from derpnode.wire.frames import MAX_SEND
-from derpnode.wire.keys import NodeKey, node_key_text
+from derpnode.wire.keys import NodeKey, node_key_text, short_key
 from derpnode.wire.metacert import meta_certificate
 
 
@@ -291,7 +291,7 @@ class Node:
     def _answers_stun(self) -> bool:
         """Whether clients may measure this node: it, or a sibling, takes them."""
         if self.state == "serving":
-            return True
+            return self.readiness.well
         is_leaving = self._stopping.is_set() or self._draining is not None
         return is_leaving and self.region.siblings_serving > 0
 
@@ -339,7 +339,9 @@ class Node:
             return
         if not ready:
             self._ports.close_public()
-        elif not self._ports.is_public:
+        elif self._ports.is_public:
+            logger.info("node %s: serving", self.config.node.name)
+        else:
             logger.info("readiness: well again; opening the public listeners")
             self._open_public()
 
@@ -379,7 +381,7 @@ class Node:
                     continue
                 verdict = await self.admission.decide(key, client.host)
                 if not verdict.allowed:
-                    logger.info("%s: removed; closing", node_key_text(key))
+                    logger.info("%s: removed; closing", short_key(key))
                     self.plane.close(ConnectionId(connection), "removed", abort=True)
 
 

@@ -67,12 +67,16 @@ def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 @contextlib.contextmanager
-def derpd(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], Place]]:
+def derpd(
+    folder: Path, *more: str, config: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], Place]]:
     """Run our relay; its log is `derpd.log`."""
     ports = free_ports(3)
     listen = zip(("derp", "http", "stun"), ports, strict=True)
     wanted = [f"{name}.listen=['{LOOPBACK}:{port}']" for name, port in listen]
     command: list[str | Path] = [*DERPD]
+    if config is not None:
+        command += ["--config", config]
     for setting in settings(folder, *wanted, *more):
         command += ["--set", setting]
     log = folder / "derpd.log"

@@ -216,7 +216,7 @@ class Place:
         self, private: PrivateKey, info: ClientInfo | bytes, nonce: bytes | None = None
     ) -> bytes:
         """Write ClientInfo; `info` may be any JSON."""
-        nonce = nonce or os.urandom(NONCE_SIZE)
+        nonce = nonce or free_nonce()
         if isinstance(info, ClientInfo):
             return client_info_frame(info, private, self.server_key, nonce)
         sealed = private.seal(self.server_key, info, nonce)
@@ -303,6 +303,11 @@ async def read_answer(peer: Peer, *, head_only: bool = False) -> Answer:
     status, headers = parse_answer(await peer.head())
     size = 0 if head_only else int(headers.get("content-length", "0"))
     return Answer(status, headers, await peer.take(size))
+
+
+def free_nonce() -> bytes:
+    """Make a nonce that was never used."""
+    return os.urandom(NONCE_SIZE)
 
 
 def new_key() -> PrivateKey:

@@ -4,18 +4,26 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
 import pytest
 
-from tests.interop.region import Region, Server, Tls, run_region
+from tests.interop.region import Region, Server, Tls, demo
+from tests.interop.relays import meshed
 from tests.support.peers import PEERS, BuildFailed, MissingTool, peer, unbuilt
 
 
 # Every check is run against the original too: that is what makes it a fact.
 SERVERS: tuple[Server, ...] = ("ours", "derper-1.104")
+
+# Regions of several relays, by what tests call them.
+MESHES: dict[str, Sequence[Server]] = {
+    "ours": ["ours", "ours", "ours"],
+    "stock": ["derper-1.104", "derper-1.102", "derper-1.104"],
+    "mixed": ["derper-1.102", "derper-1.104", "ours", "ours"],
+}
 
 HERE = Path(__file__).parent
 
@@ -27,6 +35,11 @@ class Verdict(TypedDict):
     ok: bool
     detail: str
 
+
+# What a driver prints when a check is run over pairs of nodes: "from" is no name.
+PairVerdict = TypedDict(
+    "PairVerdict", {"name": str, "from": str, "to": str, "ok": bool, "detail": str}
+)
 
 Check = Callable[[Region, str, str], Verdict]
 
@@ -77,22 +90,34 @@ class Regions:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self._folder = folder
         self._stack = stack
-        self._started: dict[tuple[Server, Tls], Region | Exception] = {}
+        self._started: dict[tuple[str, Tls], Region | Exception] = {}
 
-    def get(self, server: Server, tls: Tls) -> Region:
-        """Return the running region; one that did not start is not tried again."""
-        wanted = (server, tls)
+    def single(self, server: Server, tls: Tls) -> Region:
+        """Return a region of one relay."""
+        return self._get((f"one {server}", tls), [server])
+
+    def mesh(self, name: str, tls: Tls) -> Region:
+        """Return a region of several, one of `MESHES`."""
+        return self._get((name, tls), MESHES[name])
+
+    def _get(self, wanted: tuple[str, Tls], servers: Sequence[Server]) -> Region:
+        """Return a running region; one that did not start is not tried again."""
         if wanted not in self._started:
-            folder = self._folder / f"{server}-{tls}"
             try:
-                starting = run_region(server, folder, tls)
-                self._started[wanted] = self._stack.enter_context(starting)
+                self._started[wanted] = self._start(wanted, servers)
             except Exception as error:  # noqa: BLE001 - raised again for every test
                 self._started[wanted] = error
         found = self._started[wanted]
         if isinstance(found, Exception):
             raise found
         return found
+
+    def _start(self, wanted: tuple[str, Tls], servers: Sequence[Server]) -> Region:
+        name, tls = wanted
+        folder = self._folder / f"{name}-{tls}".replace(" ", "-")
+        if set(servers) == {"ours"}:
+            return self._stack.enter_context(demo(folder, tls, nodes=len(servers)))
+        return self._stack.enter_context(meshed(servers, folder, tls)).region
 
 
 @pytest.fixture(scope="session")
@@ -108,41 +133,62 @@ def server(request: pytest.FixtureRequest) -> Server:
     return cast("Server", request.param)
 
 
+class LongChecks:
+    """Checks of more than a minute: they run while others do."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, region: Region, name: str) -> None:
+        """Begin a check with the client of today."""
+        process = start_check(region, "1.104", name)
+        self._running[f"{name} {region.document}"] = process
+
+    def verdict(self, region: Region, name: str) -> Verdict:
+        """Wait for what it found."""
+        process = self._running[f"{name} {region.document}"]
+        return judge(*process.communicate(timeout=100))
+
+    def kill(self) -> None:
+        """End those that nobody waits for any more."""
+        for process in self._running.values():
+            process.kill()
+            process.communicate()
+
+
 @pytest.fixture(scope="session")
-def keepalives(
+def long_checks(
     request: pytest.FixtureRequest, regions: Regions
-) -> Iterator[dict[Server, subprocess.Popen[str]]]:
-    """Checks of more than a minute, begun before the first test that has a region."""
-    servers = [
-        cast("Server", item.callspec.params["server"])
+) -> Iterator[LongChecks]:
+    """The long checks of this run, begun with the first test that has a region."""
+    checks = LongChecks()
+    wanted = {
+        (item.originalname, item.callspec.params.get("server"))
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.originalname == "test_keepalive"
-    ]
-    started: dict[Server, subprocess.Popen[str]] = {}
-    for server in servers:
-        with contextlib.suppress(Exception):  # its own tests will tell
-            region = regions.get(server, "pinned")
-            started[server] = start_check(region, "1.104", "keepalive")
-    yield started
-    for process in started.values():
-        process.kill()
-        process.communicate()
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    }
+    for server in SERVERS:
+        if ("test_keepalive", server) in wanted:
+            with contextlib.suppress(Exception):  # its own test will tell
+                checks.start(regions.single(server, "pinned"), "keepalive")
+    names = {getattr(item, "originalname", "") for item in request.session.items}
+    if "test_links_last" in names:
+        with contextlib.suppress(Exception):
+            checks.start(regions.mesh("mixed", "pinned"), "coming-and-going")
+    yield checks
+    checks.kill()
 
 
 @pytest.fixture
-def region_pinned(
-    regions: Regions,
-    server: Server,
-    keepalives: dict[Server, subprocess.Popen[str]],
-) -> Region:
+def region_pinned(regions: Regions, server: Server, long_checks: LongChecks) -> Region:
     """A region that clients know by its certificate's hash."""
-    return regions.get(server, "pinned")
+    return regions.single(server, "pinned")
 
 
 @pytest.fixture
 def region_ca(regions: Regions, server: Server) -> Region:
     """A region whose certificates are signed by a CA made for the occasion."""
-    return regions.get(server, "ca")
+    return regions.single(server, "ca")
 
 
 @pytest.fixture(scope="session")
@@ -157,15 +203,27 @@ def check(built: None) -> Check:
     return run
 
 
-def start_check(region: Region, client: str, name: str) -> subprocess.Popen[str]:
-    """Start one check."""
+def start_check(region: Region, client: str, *words: str) -> subprocess.Popen[str]:
+    """Start one check; further words are options of the driver."""
+    name, *options = words
     return subprocess.Popen(
-        [peer(f"check-{client}"), "--region", region.document, "--run", name],
+        [
+            *(peer(f"check-{client}"), "--region", region.document),
+            *("--run", name, *options),
+        ],
         env=region.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def run_check(region: Region, client: str, *words: str) -> list[PairVerdict]:
+    """Run one check over pairs of nodes; further words are options of the driver."""
+    output, errors = start_check(region, client, *words).communicate(timeout=100)
+    verdicts = [cast("PairVerdict", json.loads(line)) for line in output.splitlines()]
+    assert verdicts, errors
+    return verdicts
 
 
 def judge(output: str, errors: str) -> Verdict:

@@ -146,7 +146,7 @@ def demo(
         nodes: How many.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [
+    command: list[str | Path] = [
         *(sys.executable, "-m", "derpctl", "demo", "--nodes", str(nodes), "--hold"),
         *("-o", "json", "--dir", folder, "--tls", tls),
         *(word for setting in settings for word in ("--set", setting)),

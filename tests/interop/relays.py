@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -133,20 +134,9 @@ class Meshed:
         """
         up = [relay for relay in self.relays.values() if relay.process is not None]
         for relay in up:
-            if relay.is_ours:
-                eventually(lambda r=relay: self._linked(r, up), f"{relay.node}: links")
-            count = len(up) - 1
-            eventually(
-                lambda r=relay, n=count: (
-                    metric(r.node, "derp_current_connections") >= n
-                ),
-                f"{relay.node}: linked by {count} others",
-            )
-
-    def _linked(self, relay: Relay, up: Sequence[Relay]) -> bool:
-        links = relay.links()
-        wanted = {_link_name(other) for other in up if other is not relay}
-        return all(links.get(name) == "up" for name in wanted)
+            others = [other for other in up if other is not relay]
+            what = f"{relay.node['name']} is linked to {len(others)} others"
+            eventually(partial(_is_linked, relay, others), what)
 
     def _named(self, names: Sequence[str]) -> list[Relay]:
         return [self.relays[name] for name in names or self.relays]
@@ -166,7 +156,7 @@ def eventually(question: Callable[[], bool], what: str, limit: float = 20.0) -> 
 
 
 @contextlib.contextmanager
-def meshed(  # noqa: PLR0913 - what regions differ in
+def meshed(
     servers: Sequence[Server],
     folder: Path,
     tls: Tls,
@@ -199,6 +189,14 @@ def meshed(  # noqa: PLR0913 - what regions differ in
                 stack.callback(relay.kill if relay.is_ours else relay.stop)
 
 
+def _is_linked(relay: Relay, others: Sequence[Relay]) -> bool:
+    """Whether a relay has a link to all others, and from as many."""
+    links = relay.links() if relay.is_ours else {}
+    wanted = {_link_name(other) for other in others} if relay.is_ours else set()
+    is_up = all(links.get(name) == "up" for name in wanted)
+    return is_up and metric(relay.node, "derp_current_connections") >= len(others)
+
+
 def _link_name(relay: Relay) -> str:
     """What a relay of ours calls its link to this one."""
     return relay.node["name"] if relay.is_ours else f"https://{relay.address}"
@@ -213,7 +211,7 @@ class _Layout:
         servers: Sequence[Server],
         tls: Tls,
         verify: Path | None,
-        trusting: bool,  # noqa: FBT001 - private
+        trusting: bool,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -231,6 +229,8 @@ class _Layout:
 
     def _relay(self, server: Server, name: str, ports: Iterator[int]) -> Relay:
         derp_port, http_port, stun_port, admin_port = (next(ports) for _ in range(4))
+        if server != "ours":  # derper shows its metrics there
+            admin_port = http_port
         folder = self._folder / name
         folder.mkdir(mode=0o700, exist_ok=True)
         node: Node = {
@@ -240,7 +240,7 @@ class _Layout:
             "http_port": http_port,
             "stun_port": stun_port,
             "pin": "",
-            "admin": f"http://{LOOPBACK}:{admin_port if server == 'ours' else http_port}",
+            "admin": f"http://{LOOPBACK}:{admin_port}",
             "pid": 0,
         }
         return Relay(server, node, folder)
@@ -288,7 +288,12 @@ class _Layout:
     def _write_config(self, relay: Relay, peers: Sequence[Relay]) -> None:
         node, file = relay.node, relay.folder / "derpd.yaml"
         ca_file = {"ca_file": str(self._ca_file)} if self._ca_file else {}
-        tree = {
+        peers_tree = [
+            {"url": f"https://{peer.address}"} | (ca_file or {"pin": peer.node["pin"]})
+            for peer in peers
+        ]
+        mesh = {"key_file": str(self._mesh_key), **ca_file, "peers": peers_tree}
+        tree: dict[str, object] = {
             "node": {"name": node["name"], "host": node["host"], "ipv4": LOOPBACK},
             "state_dir": str(relay.folder),
             "derp": {"listen": [f"{LOOPBACK}:{node['derp_port']}"]},
@@ -296,7 +301,7 @@ class _Layout:
             "stun": {"listen": [f"{LOOPBACK}:{node['stun_port']}"]},
             "admin": {"listen": [node["admin"].removeprefix("http://")]},
             "admission": {"mode": "open"},
-            "mesh": {"key_file": str(self._mesh_key), **ca_file},
+            "mesh": mesh,
             "registry": {"file": str(self._registry)},
             "log": {"format": "text"},
         }
@@ -305,11 +310,6 @@ class _Layout:
                 "certificate": str(self._folder / f"{self._host}.crt"),
                 "key": str(self._folder / f"{self._host}.key"),
             }
-        tree["mesh"]["peers"] = [
-            {"url": f"https://{peer.address}"}
-            | (ca_file or {"pin": peer.node["pin"]})
-            for peer in peers
-        ]
         file.write_text(yaml.safe_dump(tree))
         relay.command = [sys.executable, "-m", "derpmesh.daemon", "--config", file]
 

@@ -7,15 +7,15 @@ of their own, and never send a packet of WireGuard directly.
 import contextlib
 import functools
 import json
-import os
 import re
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.interop.region import LOOPBACK, await_port, free_ports, running
+from tests.interop.region import LOOPBACK, Region, await_port, free_ports, running
 from tests.support.peers import peer
 
 
@@ -37,7 +37,12 @@ class Member:
 
     api: Path
     proxy_port: int
-    control: str
+    control: "Control"
+
+    @property
+    def name(self) -> str:
+        """What the control server calls it."""
+        return self.api.parent.name
 
     @functools.cached_property
     def address(self) -> str:
@@ -46,41 +51,66 @@ class Member:
 
     def tailscale(self, *arguments: str) -> str:
         """Run the tailscale command against it; return what it printed."""
-        result = self._run(*arguments)
-        assert result.returncode == 0, f"{arguments}: {result.stdout}"
-        return result.stdout
-
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [peer("tailscale-1.102"), f"--socket={self.api}", *arguments],
+        result = subprocess.run(
+            self._command(*arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=COMMAND_LIMIT,
             check=False,
         )
+        assert result.returncode == 0, f"{arguments}: {result.stdout}"
+        return result.stdout
+
+    def _command(self, *arguments: str) -> list[str | Path]:
+        return [peer("tailscale-1.102"), f"--socket={self.api}", *arguments]
 
     def log_in(self) -> None:
         """Become a member of the control server's tailnet."""
         self.tailscale(
-            *("up", "--login-server", self.control, "--accept-dns=false"),
-            *("--timeout", "20s", "--hostname", self.api.parent.name),
+            *("up", "--login-server", self.control.url, "--accept-dns=false"),
+            *("--timeout", "20s", "--hostname", self.name),
         )
+
+    def use_map(self, derp_map: object) -> None:
+        """Get another DERP map than the others, and nothing else any more.
+
+        What there is to know of them must be known by then.
+        """
+        request = urllib.request.Request(  # noqa: S310 - http
+            f"{self.control.url}/derpmap/{self.name}",
+            json.dumps(derp_map).encode(),
+            method="PUT",
+        )
+        with urllib.request.urlopen(request, timeout=COMMAND_LIMIT):  # noqa: S310
+            pass
 
     def ping(self, other: "Member", attempts: int = 10) -> str:
         """Return the path by which another member answers, ``DERP(code)`` for one.
 
         Fails if it never does, as when the relay does not admit one of the two.
         """
-        said = ""
         for _ in range(attempts):
-            said = self._run(
-                *("ping", "--until-direct=false", "-c", "1", "--timeout", "2s"),
-                other.address,
-            ).stdout
-            if found := re.search(r"^pong from .* via (\S+) in ", said, re.MULTILINE):
-                return found[1]
-        raise AssertionError(said)
+            if path := self.hears(other, "2s"):
+                return path
+        message = f"{other.address} does not answer"
+        raise AssertionError(message)
+
+    def hears(self, other: "Member", within: str) -> str:
+        """Return the path by which another member answers one ping, or nothing.
+
+        Returns with the pong; the command itself would still sleep for a second.
+        """
+        ping = ("ping", "--until-direct=false", "-c", "1", "--timeout", within)
+        with subprocess.Popen(
+            self._command(*ping, other.address), stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if found := re.match(r"pong from .* via (\S+) in ", line):
+                    process.kill()
+                    return found[1]
+        return ""
 
     def direct_path(self, other: "Member") -> str:
         """Return the address at which it reaches another member directly, if any."""
@@ -104,21 +134,29 @@ class Member:
         return tunnel
 
 
+@dataclass(frozen=True)
+class Control:
+    """A control server that runs, and the region that it hands out."""
+
+    url: str
+    region: Region
+
+
 @contextlib.contextmanager
-def control_server(folder: Path, map_file: Path) -> Iterator[str]:
-    """Run a control server that hands out this map; its URL."""
+def control_server(folder: Path, region: Region) -> Iterator[Control]:
+    """Run a control server that hands out the region's map."""
     folder.mkdir(parents=True, exist_ok=True)
-    command: list[str | Path] = [peer("testcontrol-1.102"), "-map", map_file]
+    command: list[str | Path] = [peer("testcontrol-1.102"), "-map", region.map_file]
     log = folder / "control.log"
     with running(command, log) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert url, log.read_text()
-        yield url
+        yield Control(url, region)
 
 
 @contextlib.contextmanager
-def tailscaled(folder: Path, control: str) -> Iterator[Member]:
+def tailscaled(folder: Path, control: Control) -> Iterator[Member]:
     """Run a tailscaled that has its state in a folder and is not logged in yet."""
     folder.mkdir(parents=True, exist_ok=True)
     (proxy_port,) = free_ports(1)
@@ -127,8 +165,8 @@ def tailscaled(folder: Path, control: str) -> Iterator[Member]:
         *(f"--statedir={folder}", f"--socket={folder / 'sock'}"),
         *(f"--socks5-server={LOOPBACK}:{proxy_port}", "--no-logs-no-support"),
     ]
-    environment = os.environ | KNOBS | {"TS_LOGS_DIR": str(folder)}
-    environment["TS_NETCHECK_GENERATE_204_URL"] = f"{control}/generate_204"
+    environment = control.region.environment | KNOBS | {"TS_LOGS_DIR": str(folder)}
+    environment["TS_NETCHECK_GENERATE_204_URL"] = f"{control.url}/generate_204"
     log = folder / "tailscaled.log"
     with running(command, log, environment) as process:
         await_port(process, proxy_port, log)
@@ -136,10 +174,10 @@ def tailscaled(folder: Path, control: str) -> Iterator[Member]:
 
 
 @contextlib.contextmanager
-def tailnet(folder: Path, map_file: Path) -> Iterator[tuple[Member, Member]]:
-    """Run two members whose only way to each other is the map's relay."""
+def tailnet(folder: Path, region: Region) -> Iterator[tuple[Member, Member]]:
+    """Run two members whose only way to each other is the region."""
     with (
-        control_server(folder, map_file) as control,
+        control_server(folder, region) as control,
         tailscaled(folder / "one", control) as one,
         tailscaled(folder / "other", control) as other,
     ):

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from tests.interop.conftest import Check, Verdict, judge
-from tests.interop.region import Region, Server
+from tests.interop import test_mesh
+from tests.interop.conftest import Check, LongChecks, Verdict
+from tests.interop.region import Region
 from tests.support.peers import peer
 
 
@@ -24,7 +25,7 @@ REST = [
     "sizes",
     "to-oneself",
     "order-10000",
-    "bulk-30-in-flight",
+    "bulk-600",
     "ping",
     "duplicate-newest",
     "duplicate-speaker",
@@ -32,10 +33,12 @@ REST = [
     "duplicate-bystanders",
     "peer-gone",
     "not-here",
+    "left-not-here",
     "note-preferred",
     "prober",
     "watch-flood",
     "presence-fast",
+    "probe",
     "presence-per-connection",
     "presence-flags",
     "app-name-limits",
@@ -88,13 +91,9 @@ def test_websocket_limit(region_pinned: Region, check: Check):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_keepalive(
-    region_pinned: Region,
-    server: Server,
-    keepalives: dict[Server, subprocess.Popen[str]],
-):
+def test_keepalive(region_pinned: Region, long_checks: LongChecks):
     """A client that says nothing hears of the relay within 60 to 65 s."""
-    holds(judge(*keepalives[server].communicate(timeout=90)))
+    holds(long_checks.verdict(region_pinned, "keepalive"))
 
 
 @pytest.mark.parametrize("client", ["1.80", "1.102", "1.104"])
@@ -103,5 +102,5 @@ def test_every_check_is_run(built: None, client: str):
     listed = subprocess.run(
         [peer(f"check-{client}"), "-list"], capture_output=True, text=True, check=True
     )
-    known = PINS + TRANSPORT + REST + NAMES + SINGLE
-    assert sorted(listed.stdout.split()) == sorted(known)
+    known = {*PINS, *TRANSPORT, *REST, *NAMES, *SINGLE, *test_mesh.KNOWN}
+    assert set(listed.stdout.split()) == known

@@ -1,5 +1,6 @@
 """derpprobe, the tool by which operators of derper judge their relays."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.conftest import Regions
 from tests.interop.region import Region
 from tests.support.peers import peer
 
@@ -26,17 +28,16 @@ def probe_map(region: Region, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("release", ["1.102", "1.104"])
-def test_once(region_ca: Region, release: str, tmp_path: Path):
-    """Every probe is good: TLS, STUN, relaying, a megabyte in bulk."""
+def probe(region: Region, release: str, folder: Path) -> set[str]:
+    """Probe a region once, and return what was probed; all of it must be good."""
     result = subprocess.run(
         [
             *(peer(f"derpprobe-{release}"), "-once", "-spread=false"),
-            *("-derp-map", f"file://{probe_map(region_ca, tmp_path)}"),
-            *("-mesh-psk-file", region_ca.demo["mesh_key_file"]),
+            *("-derp-map", f"file://{probe_map(region, folder)}"),
+            *("-mesh-psk-file", region.demo["mesh_key_file"]),
             *("-bw-interval", "15s"),
         ],
-        env=region_ca.environment,
+        env=region.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -44,5 +45,25 @@ def test_once(region_ca: Region, release: str, tmp_path: Path):
     )
     assert result.returncode == 0, result.stderr
     assert "bad: " not in result.stderr
-    good = re.findall(r"good: \S*/(\w+): ", result.stderr)
-    assert set(good) >= {"tls", "udp", "mesh", "bw"}, result.stderr
+    return set(re.findall(r"good: derp/\w+/(\S+): ", result.stderr))
+
+
+@pytest.mark.parametrize("release", ["1.102", "1.104"])
+def test_once(region_ca: Region, release: str, tmp_path: Path):
+    """Every probe is good: TLS, STUN, relaying, a megabyte in bulk."""
+    kinds = {good.rpartition("/")[2] for good in probe(region_ca, release, tmp_path)}
+    assert kinds >= {"tls", "udp", "mesh", "bw"}
+
+
+@pytest.mark.parametrize("release", ["1.102", "1.104"])
+@pytest.mark.parametrize("mesh", ["ours", "mixed"])
+def test_mesh(regions: Regions, mesh: str, release: str, tmp_path: Path):
+    """So are they over every ordered pair of nodes."""
+    region = regions.mesh(mesh, "ca")
+    names = [node["name"] for node in region.demo["nodes"]]
+    wanted = {
+        f"{one}/{other}/{kind}"
+        for one, other in itertools.product(names, names)
+        for kind in ("mesh", "bw")
+    }
+    assert probe(region, release, tmp_path) >= wanted

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from derpmesh.link.backoff import delays
-from derpmesh.link.peering import LinkFailure, LinkToSelf, Peering
+from derpmesh.link.peering import LinkFailure, LinkToSelf, Peering, Stage
 from derpmesh.link.plan import Target
 from derpnode.plane.contract import (
     Bytes,
@@ -20,6 +20,7 @@ from derpnode.plane.contract import (
     Frame,
     Plane,
     ReceiveLimit,
+    Stats,
 )
 from derpnode.relay.relay import Relay
 from derpnode.wire.keys import NONCE_SIZE, MeshKey, NodeKey, PrivateKey
@@ -105,6 +106,9 @@ class Link:
         self.retry = now
         """When to dial again, while waiting."""
 
+        self.attempts = 0
+        """How often it was dialled."""
+
         self.error = ""
         self.peer: dict[str, object] = {}
         """What the peer says of itself."""
@@ -118,6 +122,7 @@ class Link:
         if self.state is not LinkState.CONNECTING:
             self._set(LinkState.CONNECTING)
         if connection is None:
+            self.attempts += 1
             return
         self._peering = Peering(
             self,
@@ -149,13 +154,14 @@ class Link:
         self.error = reason
         self.peer = {}
         if connection is not None:
-            stats = self._plane.stats(connection)
-            self._sent = (
-                self._sent[0] + stats.tx_packets,
-                self._sent[1] + stats.tx_bytes,
-            )
+            self._count(self._plane.stats(connection))
             self._relay.link_lost(connection)
             self._plane.close(connection, reason, abort=True)
+
+    def _count(self, stats: Stats) -> None:
+        """Keep what went over a connection that ends; only one of two tells it."""
+        packets, size = self._sent
+        self._sent = (packets + stats.tx_packets, size + stats.tx_bytes)
 
     def _set(self, state: LinkState) -> None:
         self.state = state
@@ -184,7 +190,8 @@ class Link:
             case Frame():
                 peering.frame(event.kind, event.payload, self._now)
             case Closed():
-                raise LinkFailure(_why(event))
+                self._count(event.stats)
+                raise LinkFailure(_why(event, peering))
             case _:
                 pass
 
@@ -237,7 +244,7 @@ class Link:
             return
         try:
             found = json.loads(document)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if isinstance(found, dict):
             self.peer = found
@@ -275,9 +282,14 @@ class Link:
         )
 
 
-def _why(closed: Closed) -> str:
+def _why(closed: Closed, peering: Peering) -> str:
     """Put the end of a connection into words for an operator."""
     detail = f": {closed.detail}" if closed.detail else ""
+    text = f"{closed.reason.value}{detail}"
     if closed.reason is CloseReason.EOF:
-        return "closed by the peer; is the mesh key the same there?"
-    return f"{closed.reason.value}{detail}"
+        text = "closed by the peer"
+    elif closed.reason is not CloseReason.RESET:
+        return text
+    # Whoever does not know our key hangs up on our first frames.
+    is_doubted = peering.stage is not Stage.GREETING and peering.round_trip is None
+    return f"{text}; is the mesh key the same there?" if is_doubted else text

@@ -1,9 +1,12 @@
 """All links of a node: opened and closed by plan, dialled again when lost."""
 
 import asyncio
+import errno
 import logging
 import socket
-from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+import ssl
+from collections.abc import Callable, Coroutine, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 
 from derpmesh.link.link import Link, LinkState, LinkStatus
 from derpmesh.link.plan import Target, plan
@@ -88,6 +91,7 @@ class Links:
                 self._relay,
                 now=now,
             )
+        self._links = {name: self._links[name] for name in wanted}
         self.tick()
 
     def tick(self) -> None:
@@ -101,9 +105,10 @@ class Links:
                     self._dial(link, now)
             elif link.state is LinkState.CONNECTING:
                 if now - link.changed > LOGIN_TIMEOUT:
-                    link.failed(f"no login in {LOGIN_TIMEOUT:g} s", now)
+                    self._failed(link, f"no login in {LOGIN_TIMEOUT:g} s")
             else:
-                link.tick(now)
+                with self._telling(link):
+                    link.tick(now)
 
     def close(self) -> None:
         """End every link."""
@@ -141,12 +146,14 @@ class Links:
                 found = await loop.getaddrinfo(
                     target.host, target.port, type=socket.SOCK_STREAM
                 )
-        except (OSError, TimeoutError) as exc:
+        except (OSError, UnicodeError) as exc:  # the latter: a label of 64 characters
             reason = f"{target.host}: {str(exc) or 'no answer from DNS'}"
             self._failed(link, reason)
             return
         if self._links.get(target.name) is link:
-            address = found[0][4]
+            # Each attempt takes the next address: the first may be of a family that
+            # does not reach the peer.
+            address = found[(link.attempts - 1) % len(found)][4]
             self._connect(link, Address(str(address[0]), int(address[1])))
 
     def _connect(self, link: Link, address: Address) -> None:
@@ -155,23 +162,30 @@ class Links:
             tls = _client_tls(target)
             where = Endpoint(address.host, address.port)
             connection = self._plane.connect(where, tls, DIAL_TIMEOUT)
-        except OSError as exc:
-            self._failed(link, exc.strerror or str(exc))
+        except (OSError, UnicodeError) as exc:
+            self._failed(link, _reason(exc, target))
             return
         self._routes[connection] = _Route(self, link, connection)
         link.dialing(connection, self._clock())
 
     def _failed(self, link: Link, reason: str) -> None:
         if self._links.get(link.target.name) is link:
-            link.failed(reason, self._clock())
+            with self._telling(link):
+                link.failed(reason, self._clock())
 
     # Events.
 
     def event(self, link: Link, event: Event) -> None:
-        """Hand an event to its link, and say in the log what came of it."""
+        """Hand an event to its link."""
+        with self._telling(link):
+            link.at(self._clock())
+            link.event(event)
+
+    @contextmanager
+    def _telling(self, link: Link) -> Iterator[None]:
+        """Say in the log what becomes of a link in the block."""
         before, error = link.state, link.error
-        link.at(self._clock())
-        link.event(event)
+        yield
         if link.state is before and link.error == error:
             return
         name = link.target.name
@@ -206,9 +220,22 @@ def _client_tls(target: Target) -> ClientTls | None:
     """Say how a link is secured: by pin, by a CA of ours, or as the system does.
 
     Raises:
-        OSError: The CA file cannot be read.
+        OSError: The CA file cannot be read, or is none.
+        UnicodeError: The host is no name that TLS can ask for.
     """
     if not target.tls:
         return None
+    target.host.encode("idna")
     ca_pem = target.ca_file.read_bytes() if target.ca_file is not None else None
+    if ca_pem is not None and not ca_pem.isascii():
+        raise OSError(errno.EINVAL, "not a PEM file", str(target.ca_file))
     return ClientTls(target.host, verify=target.pin is None, ca_pem=ca_pem)
+
+
+def _reason(exc: OSError | UnicodeError, target: Target) -> str:
+    """Say why a connection cannot even begin, and what is to be mended."""
+    if isinstance(exc, UnicodeError):
+        return f"{target.host}: {exc}"
+    text = exc.strerror or str(exc)
+    file = target.ca_file if isinstance(exc, ssl.SSLError) else exc.filename
+    return f"{file}: {text}" if file is not None else text

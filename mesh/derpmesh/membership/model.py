@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from derpnode.config import Host, Listen, MapIPv4, MapIPv6, NodeName, PinText
+from derpnode.config import (
+    NO_ADDRESS,
+    Host,
+    Listen,
+    MapIPv4,
+    MapIPv6,
+    NodeName,
+    PinText,
+)
 
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -83,10 +91,12 @@ class Member(Record):
 
 
 def _literal(host: str, family: type[IPv4Address] | type[IPv6Address]) -> str:
+    """Give what a host says of a family: such an address has no other one."""
     try:
-        return str(family(host))
+        address = ip_address(host)
     except ValueError:
         return ""
+    return str(address) if isinstance(address, family) else NO_ADDRESS
 
 
 @dataclass(frozen=True)

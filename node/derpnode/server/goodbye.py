@@ -45,21 +45,28 @@ async def say_goodbye(  # noqa: PLR0913 - what it needs of the node
         send: Queues control frames to a connection.
         sleep: Waits that long.
     """
-    clients = [client for client in relay.clients() if not client.mesh]
-    if not clients:
-        return
-    pace = PACE * max(1, siblings)
-    steps = max(1, math.ceil(min(grace * SHARE, len(clients) / pace) / STEP))
-    logger.info("sending %d clients elsewhere", len(clients))
     farewell = health(text) + restarting(reconnect_in=0.0, try_for=grace)
-    for client in clients:
-        send(client.connection, farewell)
-    clients.sort(key=lambda client: _traffic(plane, client))
-    size = math.ceil(len(clients) / steps)
-    for start in range(0, len(clients), size):
-        for client in clients[start : start + size]:
-            plane.close(ConnectionId(client.connection), text)
-        await sleep(STEP * random.uniform(0.5, 1.0))  # noqa: S311 - only jitter
+    told: set[int] = set()
+    left = grace * SHARE
+    # More than once: some may log in while others leave.
+    while clients := [
+        client
+        for client in relay.clients()
+        if not client.mesh and client.connection not in told
+    ]:
+        logger.info("sending %d clients elsewhere", len(clients))
+        for client in clients:
+            told.add(client.connection)
+            send(client.connection, farewell)
+        clients.sort(key=lambda client: _traffic(plane, client))
+        pace = PACE * max(1, siblings)
+        steps = max(1, math.ceil(min(left, len(clients) / pace) / STEP))
+        left = max(0.0, left - steps * STEP)
+        size = math.ceil(len(clients) / steps)
+        for start in range(0, len(clients), size):
+            for client in clients[start : start + size]:
+                plane.close(ConnectionId(client.connection), text)
+            await sleep(STEP * random.uniform(0.5, 1.0))  # noqa: S311 - only jitter
 
 
 def _traffic(plane: Plane, client: Client) -> int:

@@ -52,7 +52,7 @@ class Listeners:
         )
         self._roles[listener] = Role.INTERNAL
         self.open_public()
-        if self._config.http.enabled and self._config.tls_mode != "off":
+        if self._config.has_http_port:
             self._listen(self._config.http.listen, Role.HTTP, "http.listen")
 
     def open_public(self) -> None:

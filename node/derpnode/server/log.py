@@ -29,7 +29,13 @@ def set_up(
     ]
     last: list[Processor]
     if text:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        last = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # The default shows local variables, and with them keys.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     else:
         last = [
             structlog.processors.format_exc_info,

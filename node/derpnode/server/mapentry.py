@@ -7,7 +7,7 @@ out when it is zero.
 import ipaddress
 import json
 
-from derpnode.config import NodeConfig
+from derpnode.config import NO_ADDRESS, NodeConfig
 from derpnode.server.certificates import TlsIdentity
 
 
@@ -72,9 +72,10 @@ def _addresses(config: NodeConfig) -> tuple[str, str]:
         host = ipaddress.ip_address(config.node.host)
     except ValueError:
         return ipv4, ipv6
+    # An address is all there is to such a host: it has no other family to look up.
     if isinstance(host, ipaddress.IPv4Address):
-        return ipv4 or str(host), ipv6
-    return ipv4, ipv6 or str(host)
+        return ipv4 or str(host), ipv6 or NO_ADDRESS
+    return ipv4 or NO_ADDRESS, ipv6 or str(host)
 
 
 def _stun_port(config: NodeConfig, bound: int | None) -> int:
@@ -86,6 +87,6 @@ def _stun_port(config: NodeConfig, bound: int | None) -> int:
 
 def _can_port_80(config: NodeConfig) -> bool:
     """Tell whether captive-portal checks of clients are answered."""
-    return config.http.enabled and any(
+    return config.has_http_port and any(
         address.port == _CAPTIVE_PORTAL_PORT for address in config.http.listen
     )

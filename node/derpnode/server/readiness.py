@@ -39,12 +39,16 @@ class Readiness:
         self._bad = 0
         self.ready = False
         self.failure: str | None = "starting"
-        """What is wrong; None while nothing is."""
+        """Why it is not ready; None while it is."""
+
+        self.well = False
+        """Whether the last round was good; false sooner than `ready`."""
 
     async def round(self) -> None:
         """Make one round, and act on what it shows."""
         failure = await self._check()
         first = self.failure == "starting"
+        self.well = failure is None
         self._good = self._good + 1 if failure is None else 0
         self._bad = self._bad + 1 if failure is not None else 0
         if failure is not None and not self.ready:

@@ -8,8 +8,9 @@ from derpnode.wire.handshake import server_key_frame
 from derpnode.wire.keys import NodeKey
 
 
-TIMEOUT = 2.0
-"""Seconds that a round may take; a node slower than that is of no use."""
+TIMEOUT = 1.5
+"""Seconds that a round may take; a node slower than that is of no use. With the time
+between rounds it is below the 3 s in which STUN must fall silent."""
 
 _DERP = (
     b"GET /derp HTTP/1.1\r\nHost: self\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n"

@@ -132,7 +132,7 @@ class WebSocketSession:
 
     def packet(self, source: NodeKey, data: bytes) -> bool:
         """Send a packet, unless too much waits already; say whether it went."""
-        if self._waiting > WAITING:
+        if self.gone or self._waiting > WAITING:
             return False
         self.send(recv_packet(source, data))
         return True

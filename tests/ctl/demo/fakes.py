@@ -72,11 +72,18 @@ http.server.HTTPServer((host, int(port)), Admin).serve_forever()
 '''
 
 
+EXTENDS = """
+from pkgutil import extend_path
+
+__path__ = extend_path(__path__, __name__)  # all but the daemon is the real one
+"""
+
+
 def fake_daemon(monkeypatch: pytest.MonkeyPatch, folder: Path, how: str) -> None:
     """Have the demo start a fake that behaves like this."""
     package = folder / "fake" / "derpmesh"
     package.mkdir(parents=True)
-    (package / "__init__.py").touch()
+    (package / "__init__.py").write_text(EXTENDS)
     (package / "daemon.py").write_text(FAKE)
     path = os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)

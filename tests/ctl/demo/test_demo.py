@@ -383,9 +383,7 @@ def test_demo_document(derpctl, tmp_path: Path):
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
 def test_demo_on_ipv6(derpctl):
     """Another address of loopback, and no STUN."""
-    ended = derpctl(
-        "demo", "-o", "json", "--bind", "::1", "--set", "stun.enabled=false"
-    )
+    ended = derpctl(*ONE, "-o", "json", "--bind", "::1", "--set", "stun.enabled=false")
     (node,) = json.loads(ended.out)["nodes"]
     assert (ended.code, node["host"], node["stun_port"]) == (0, "::1", None)
     ended = derpctl(*ONE, "--set", "stun.enabled=false")

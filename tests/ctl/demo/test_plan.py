@@ -51,6 +51,7 @@ def test_pinned(options: Options, tmp_path: Path):
         "tls": {"mode": "self-signed"},
         "admission": {"mode": "open"},
         "mesh": {"key_file": f"{tmp_path}/mesh.key"},
+        "registry": {"file": f"{tmp_path}/region.yaml"},
         "admin": {
             "listen": [f"127.0.0.1:{admin}"],
             "socket": f"{tmp_path}/900a.sock",

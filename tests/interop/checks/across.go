@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"os"
 	"time"
 
 	"tailscale.com/derp"
@@ -21,16 +22,29 @@ func oneHop(t *T) {
 // watchLocals: a node tells of those who are connected to it, and of nobody else.
 func watchLocals(t *T) {
 	early := t.watcher()
-	local, distant := t.acquainted()
+	_, distant := t.acquainted()
+	last := t.Near()
 	for _, watcher := range []*Peer{early, t.watcher()} {
-		seen := watcher.present()
-		if _, ok := seen[local.Public()]; !ok {
-			t.Fatalf("a client of the node is not announced")
+		told := map[key.NodePublic]bool{}
+		for !told[last.Public()] {
+			told[await[derp.PeerPresentMessage](watcher, patience).Key] = true
 		}
-		if _, ok := seen[distant.Public()]; ok {
+		for key := range watcher.present() {
+			told[key] = true
+		}
+		if told[distant.Public()] {
 			t.Fatalf("a client of another node is announced")
 		}
 	}
+}
+
+// oneWay: where only the sender's node has a link to the other, packets go that way,
+// and the other node knows nobody at the sender's.
+func oneWay(t *T) {
+	near, distant := t.Near(), t.Distant()
+	t.Reach(near, distant)
+	distant.Send(near.Public(), discoPayload(100, 1))
+	distant.expectGone(near.Public(), derp.PeerGoneReasonNotHere)
 }
 
 // duplicatesApart: of two connections of a key the one at the sender's node receives,
@@ -80,6 +94,21 @@ func closePeerApart(t *T) {
 	here.Speak()
 	t.Must(far.client.ClosePeer(distant.Public()), "ClosePeer")
 	distant.Closed("at the node that was asked")
+}
+
+// nodeDies: those who received from a client of a node that crashes are told at once.
+func nodeDies(t *T) {
+	near, distant := t.acquainted()
+	process, err := os.FindProcess(t.Far.PID)
+	t.Must(err, "finding the node")
+	began := time.Now()
+	t.Must(process.Kill(), "killing it")
+	near.expectGone(distant.Public(), derp.PeerGoneReasonDisconnected)
+	elapsed := time.Since(began)
+	t.Notef("told after %v", elapsed.Round(time.Microsecond))
+	if elapsed > time.Second {
+		t.Fatalf("not within a second")
+	}
 }
 
 // linkCut: those who received by a lost link are told at once; the link comes back,

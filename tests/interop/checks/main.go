@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"tailscale.com/net/netmon"
@@ -35,6 +36,7 @@ func Main(lib Library) {
 	to := flag.String("to", "", "`node` where receivers are; the same if empty")
 	everyPair := flag.Bool("every-pair", false, "run the checks over every ordered pair of nodes")
 	relink := flag.Duration("relink", 2*time.Second, "`time` that a lost link may take to be back")
+	together := flag.Bool("together", false, "run the pairs at the same time")
 	list := flag.Bool("list", false, "print the names of all checks")
 	flag.Parse()
 	if *list {
@@ -49,16 +51,25 @@ func Main(lib Library) {
 	if *everyPair {
 		pairs = document.pairs()
 	}
-	allOK := true
+	var results printer
+	var group sync.WaitGroup
 	for _, pair := range pairs {
 		target, err := document.Target(pair[0], pair[1])
 		exitIf(err)
 		target.Relink = *relink
 		chosen, err := choose(*names, target, lib, *everyPair)
 		exitIf(err)
-		allOK = runAll(chosen, target, lib) && allOK
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			results.runAll(chosen, target, lib)
+		}()
+		if !*together {
+			group.Wait()
+		}
 	}
-	if !allOK {
+	group.Wait()
+	if results.failed {
 		os.Exit(exitFailed)
 	}
 }
@@ -110,15 +121,23 @@ func (c check) unmet(target *Target, lib Library) string {
 	return ""
 }
 
-func runAll(chosen []check, target *Target, lib Library) bool {
-	allOK := true
-	printed := json.NewEncoder(os.Stdout)
+// printer prints verdicts, a line each, and remembers whether any was bad.
+type printer struct {
+	mu     sync.Mutex
+	failed bool
+}
+
+func (p *printer) runAll(chosen []check, target *Target, lib Library) {
 	for _, one := range chosen {
-		result := one.verdict(target, lib)
-		allOK = allOK && result.OK
-		printed.Encode(result)
+		p.print(one.verdict(target, lib))
 	}
-	return allOK
+}
+
+func (p *printer) print(result verdict) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed = p.failed || !result.OK
+	json.NewEncoder(os.Stdout).Encode(result)
 }
 
 func (c check) verdict(target *Target, lib Library) (result verdict) {

@@ -62,16 +62,21 @@ func toOneself(t *T) {
 }
 
 // order: in flight are no more than the 32 that derper queues.
-func order(t *T) {
+func order(packets int) func(*T) {
 	sizeOf := func(i int) int { return 8 + (i*i*31+i*7)%1393 }
-	near, distant := t.acquainted()
-	t.stream(near, distant, 10_000, 32, sizeOf)
+	return func(t *T) {
+		near, distant := t.acquainted()
+		t.stream(near, distant, packets, 32, sizeOf)
+	}
 }
 
-func bulk(t *T) {
+// bulk is what derpprobe sends, which must come whole.
+func bulk(packets int) func(*T) {
 	sizeOf := func(int) int { return derp.MaxPacketSize }
-	near, distant := t.acquainted()
-	t.stream(near, distant, 600, 30, sizeOf)
+	return func(t *T) {
+		near, distant := t.acquainted()
+		t.stream(near, distant, packets, 30, sizeOf)
+	}
 }
 
 // stream sends packets with so many in flight; each must come, unharmed, in order.

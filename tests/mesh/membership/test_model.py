@@ -194,14 +194,17 @@ def test_whole_entry_of_the_map():
         ({"ipv6": NO_ADDRESS}, "IPv6", "none"),
         ({"host": "192.0.2.1"}, "IPv4", "192.0.2.1"),
         ({"host": "2001:db8::1"}, "IPv6", "2001:db8::1"),
+        ({"host": "192.0.2.1"}, "IPv6", "none"),
+        ({"host": "2001:db8::1"}, "IPv4", "none"),
         ({"host": "192.0.2.1", "ipv4": "192.0.2.2"}, "IPv4", "192.0.2.2"),
+        ({"host": "192.0.2.1", "ipv6": "2001:db8::1"}, "IPv6", "2001:db8::1"),
         ({"stun_port": -1}, "STUNPort", -1),
         ({"stun_port": 3478}, "STUNPort", None),
         ({"derp_port": 443}, "DERPPort", None),
     ],
 )
 def test_entry_of_the_map(about, field, value):
-    """A family may be absent; an IP host is its own address; usual ports go unsaid."""
+    """A family may be absent; an IP host has no other; usual ports go unsaid."""
     assert member("a", **about).map_entry(901).get(field) == value
 
 

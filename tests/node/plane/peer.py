@@ -19,6 +19,12 @@ _READ_SIZE = 256 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time
 
 
+async def turn() -> None:
+    """Let the loop see what is ready, and act on it, before anybody goes on."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 class Peer:
     """One connection to a plane, or from it."""
 
@@ -145,6 +151,12 @@ class Peer:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
             await loop.sock_sendall(self.sock, data)
+
+    async def drip(self, data: bytes, size: int = 1) -> None:
+        """Send in pieces, each of which the plane is given the time to read alone."""
+        for at in range(0, len(data), size):
+            await self.send(data[at : at + size])
+            await turn()
 
     # Reading.
 

@@ -12,6 +12,7 @@ from derpnode.plane.contract import (
     AcceptLimits,
     Bytes,
     ClientTls,
+    Closed,
     Connected,
     Endpoint,
     Flags,
@@ -63,9 +64,11 @@ class Scene:
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.recorder = Recorder()
-        self.plane = make(
-            self.recorder, limits, asyncio.get_running_loop(), uniform=uniform
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(
+            lambda _, context: self.recorder.faults.append(str(context))
         )
+        self.plane = make(self.recorder, limits, loop, uniform=uniform)
         self.peers: list[Peer] = []
         self._listening: dict[bool, Endpoint] = {}
         self._tasks: list[asyncio.Task[object]] = []
@@ -150,15 +153,26 @@ class Scene:
         self,
         tls: ClientTls | None = None,
         at: Endpoint = LOOPBACK,
+        *,
         patience: float = PATIENCE,
+        closed: str = "",
     ) -> Peer:
-        """Let the plane dial; give the other end, accepted and no more."""
+        """Let the plane dial; give the other end, accepted and no more.
+
+        Args:
+            tls: How it dials.
+            at: Where to listen.
+            patience: How long it may take.
+            closed: Why it closes the connection again, at once; by default it does not.
+        """
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
         with socket.create_server(at, family=family) as server:
             server.setblocking(False)
             address = Endpoint(*server.getsockname()[:2])
             connection = self.plane.connect(address, tls, patience)
+            if closed:
+                self.plane.close(connection, closed)
             sock, _ = await loop.sock_accept(server)
         peer = Peer(sock)
         peer.id = connection
@@ -192,11 +206,16 @@ class Scene:
         return data
 
     async def blocked(self, *peers: Peer) -> None:
-        """Block peers, and wait until the plane knows that they are."""
+        """Block peers, and wait until the plane knows that they are, or cut them."""
         for peer in peers:
             before = self.counters.queued_bytes
             self.block(peer)
-            await self.until(lambda n=before: self.counters.queued_bytes > n)
+            await self.until(
+                lambda peer=peer, before=before: (
+                    self.counters.queued_bytes > before
+                    or self.recorder.of(Closed, peer.id)
+                )
+            )
 
     async def unblocked(self, peer: Peer, megabytes: int = 8) -> None:
         """Read what blocked a peer."""

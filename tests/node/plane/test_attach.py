@@ -105,13 +105,8 @@ async def test_byte_by_byte(scene, tls):
     everything = REQUEST + SESSION
     peer = await scene.silent(tls=tls)
     attach_when_asked(scene, peer)
-    for n in range(len(everything)):
-        await peer.send(everything[n : n + 1])
-        if n < len(REQUEST):
-            await scene.opened(peer)
-            await scene.recorder.until(
-                lambda n=n: len(scene.recorder.stream(peer.id)) > n
-            )
+    await peer.drip(everything)
+    await scene.opened(peer)
     await check(scene, peer)
 
 

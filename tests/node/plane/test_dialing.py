@@ -151,14 +151,25 @@ async def test_no_answer_in_tls(scene):
     assert scene.recorder.of(Connected) == []
 
 
+@pytest.mark.parametrize("abort", [True, False], ids=["abort", "close"])
 @pytest.mark.parametrize("tls", [None, UNCHECKED], ids=["plain", "tls"])
-async def test_given_up(scene, deaf, tls):
+async def test_given_up(scene, deaf, tls, abort):
     """Whoever dialled may think better of it."""
     connection = scene.plane.connect(deaf, tls, 5)
-    scene.plane.close(connection, "not wanted any more", abort=True)
+    scene.plane.close(connection, "not wanted any more", abort=abort)
     closed = await scene.recorder.next(Closed, connection)
     assert closed.reason is CloseReason.ASKED
     assert closed.detail == "not wanted any more"
+
+
+@pytest.mark.parametrize("tls", [None, UNCHECKED], ids=["plain", "tls"])
+async def test_given_up_at_the_last_moment(scene, tls):
+    """Though the connection is up in the same moment, it is not told."""
+    peer = await scene.dialled(tls, closed="not wanted any more")
+    closed = await scene.recorder.next(Closed, peer.id)
+    assert closed.reason is CloseReason.ASKED
+    assert closed.detail == "not wanted any more"
+    assert scene.recorder.of(Connected) == []
 
 
 async def test_closed_in_the_middle_of_tls(scene):
@@ -290,14 +301,11 @@ async def test_frames_of_a_server(scene, kind):
 async def test_frames_in_their_order(scene):
     """However they were cut."""
     link = await scene.link()
-    sent = [encode_frame(FrameType.PEER_PRESENT, bytes([n])) for n in range(100)]
-    data = b"".join(sent)
-    for at in range(0, len(data), 7):
-        await link.send(data[at : at + 7])
+    payloads = [bytes([n]) * 20 for n in range(100)]
+    sent = [encode_frame(FrameType.PEER_PRESENT, payload) for payload in payloads]
+    await link.drip(b"".join(sent), size=7)
     await scene.recorder.next(Frame, count=100)
-    assert [event.payload for event in scene.recorder.of(Frame)] == [
-        bytes([n]) for n in range(100)
-    ]
+    assert [event.payload for event in scene.recorder.of(Frame)] == payloads
 
 
 async def test_no_packets_come_by_a_link(scene):

@@ -136,6 +136,17 @@ async def test_silence_has_a_limit(scene):
     assert (scene.counters.connections, scene.counters.handshakes) == (0, 0)
 
 
+async def test_each_listener_has_its_limit(scene):
+    """Somebody who may be silent for longer keeps nobody else."""
+    _, patient = scene.listen(first_byte=60)
+    _, strict = scene.listen(first_byte=0.1)
+    waiting = scene.dial(patient)
+    await scene.until(lambda: scene.counters.accepted == 1)
+    assert await scene.dial(strict).rest() == b""
+    await waiting.send(FIRST)
+    await scene.opened(waiting)
+
+
 async def test_gone_without_a_word(scene):
     """A port scan is counted, and no event."""
     scene.dial().close()

@@ -428,6 +428,15 @@ async def test_deliver_to_who_left(scene):
     assert dropped(scene) == {(DropReason.GONE, False): 1}
 
 
+async def test_deliver_to_a_link_that_left(scene):
+    """The same for a node."""
+    sender, link = await scene.above(A), await scene.link(B)
+    link.close()
+    await scene.recorder.next(Closed, link.id)
+    scene.plane.deliver(sender.id, B, b"x")
+    assert dropped(scene) == {(DropReason.GONE, False): 1}
+
+
 async def test_deliver_from_within_the_sink(scene):
     """A WebSocket client that answers each packet."""
     await scene.above(B)

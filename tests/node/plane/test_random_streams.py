@@ -3,11 +3,13 @@
 from collections import Counter, defaultdict
 from itertools import pairwise, zip_longest
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from derpnode.plane.contract import (
     Closed,
+    CloseReason,
     DropReason,
     FirstFrom,
     Flags,
@@ -18,8 +20,9 @@ from derpnode.plane.contract import (
 from derpnode.wire.frames import FrameType, encode_frame, looks_like_disco
 from derpnode.wire.keys import NodeKey
 from tests.node.plane import frames
+from tests.node.plane.peer import turn
 from tests.node.plane.scene import ZERO, A, B, M, Scene
-from tests.node.wire.strategies import packets
+from tests.node.wire.strategies import damaged, packets
 
 
 ABOVE = NodeKey(b"\xab" * 32)  # a client that is framed above
@@ -152,9 +155,10 @@ async def play(scene: Scene, session, where, *, tls: bool):
         ]
         for key, cut in where.items()
     ]
-    for turn in zip_longest(*scripts):
-        for peer, piece in filter(None, turn):
+    for pieces_of_all in zip_longest(*scripts):
+        for peer, piece in filter(None, pieces_of_all):
             await peer.send(piece)
+            await turn()
     for _, payload in session[ABOVE]:
         scene.plane.deliver(above.id, NodeKey(payload[:32]), payload[32:])
     read = defaultdict(list)
@@ -166,6 +170,7 @@ async def play(scene: Scene, session, where, *, tls: bool):
     return read, {peer.id: key for key, peer in peers.items()} | {above.id: ABOVE}
 
 
+@pytest.mark.timeout(3600)  # for a deep look
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sessions, cuts, st.booleans())
 async def test_random_sessions(plane, session, where, tls):
@@ -188,3 +193,24 @@ async def test_random_sessions(plane, session, where, tls):
         for name, value in model.counters.items():
             assert (name, getattr(counters, name)) == (name, value)
         assert counters.dropped_packets == model.dropped
+
+
+good = st.lists(sends | forwards | others, min_size=1, max_size=8).map(
+    lambda said: b"".join(encode_frame(*frame) for frame in said)
+)
+
+
+@pytest.mark.timeout(3600)  # for a deep look
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(damaged(good) | st.binary(min_size=1, max_size=300), st.booleans())
+async def test_damaged_sessions(plane, stream, tls):
+    """Whatever comes instead of frames, at most its sender loses its connection."""
+    async with Scene(plane, PlaneLimits()) as scene:
+        bystander = await scene.client(A)
+        peer = await scene.client(B, Flags.MESH, tls=tls)
+        peer.push(stream)
+        peer.push(bytes(70_000))  # whole by now, whatever the last header said
+        read = await bystander.before_pong()
+        assert {kind for kind, _ in read} <= {FrameType.RECV_PACKET}
+        for closed in scene.recorder.of(Closed):
+            assert (closed.id, closed.reason) == (peer.id, CloseReason.PROTOCOL)

@@ -328,3 +328,27 @@ async def test_stats_in_the_end(scene, tls):
     peer.close()
     closed = await scene.recorder.next(Closed, peer.id)
     assert closed.stats == expected
+
+
+async def test_reset_while_paused(scene, tls):
+    """It is noticed though nothing is read, and is no way around the capacity."""
+    peer = await scene.guest(tls=tls)
+    sending = await flood(scene, peer, 40 << 20)
+    await (await scene.client(A)).before_pong()
+    assert not sending.done()
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    peer.reset()
+    closed = await scene.recorder.next(Closed, peer.id)
+    assert closed.reason is CloseReason.RESET
+    assert len(scene.recorder.stream(peer.id)) <= STREAM_CAPACITY + SLACK
+
+
+async def test_shutdown_from_within_the_sink(scene, tls):
+    """Whoever hears the last straw may stop everything at once."""
+    scene.recorder.reactions.append(
+        lambda event: type(event) is Bytes and scene.plane.shutdown()
+    )
+    peer = await scene.silent(tls=tls)
+    await peer.send(b"the last straw")
+    assert await peer.rest() == b""

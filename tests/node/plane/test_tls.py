@@ -1,12 +1,22 @@
 """TLS listeners: versions, names, certificates, and those who speak something else."""
 
 import asyncio
+import contextlib
 import ssl
 import warnings
 
 import pytest
 
-from derpnode.plane.contract import Closed, CloseReason, Opened, Refusal
+from derpnode.plane.contract import (
+    Closed,
+    CloseReason,
+    Flags,
+    Frame,
+    Opened,
+    Refusal,
+    RouteKind,
+)
+from derpnode.wire.frames import FrameType, encode_frame
 from derpnode.wire.metacert import parse_meta_certificate
 from tests.node.plane import frames
 from tests.node.plane.certificates import (
@@ -20,7 +30,9 @@ from tests.node.plane.certificates import (
     client_context,
     server_tls,
 )
-from tests.node.plane.scene import FIRST, A, B
+from tests.node.plane.peer import turn
+from tests.node.plane.rekeying import Rekeying
+from tests.node.plane.scene import FIRST, NO_LIMIT, A, B
 
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -177,9 +189,9 @@ async def test_new_name(scene):
 async def test_hello_byte_by_byte(scene):
     """The slowest network there is."""
     peer = scene.dial(tls=True)
-    hello = peer.flight(TRUSTING)
-    for n in range(len(hello)):
-        await peer.send_raw(hello[n : n + 1])
+    for byte in peer.flight(TRUSTING):
+        await peer.send_raw(bytes([byte]))
+        await turn()
     await peer.answer()
     peer.push_raw(peer.flight())
     await peer.send(b"hello")
@@ -336,3 +348,64 @@ async def test_plain_listener_has_no_tls(scene):
     peer.push_raw(peer.flight(TRUSTING))
     event = await scene.recorder.next(Opened)
     assert event.tls_version is None
+
+
+# New keys.
+
+
+@pytest.fixture
+async def rekeying(scene, tmp_path):
+    """A client that may update its keys: it, and what seals for it."""
+    context = client_context()
+    context.keylog_filename = str(tmp_path / "keys")
+    peer = await scene.guest(tls=True, context=context)
+    scene.plane.set_route(A, peer.id, RouteKind.CLIENT)
+    scene.plane.attach(peer.id, A, len(FIRST), Flags.NONE, NO_LIMIT)
+    return peer, Rekeying(peer.tls, tmp_path / "keys", records=1)
+
+
+async def test_key_update(scene, rekeying):
+    """A client may ask for new keys whenever it likes, and gets them."""
+    peer, sealing = rekeying
+    for n in range(5):
+        data = b"key %d" % n
+        peer.push_raw(sealing.update() + sealing.data(frames.send(A, data)))
+        assert await peer.frame() == frames.received(A, data)
+
+
+async def test_key_update_alone(scene, rekeying):
+    """It is answered at the latest with what is written next."""
+    peer, sealing = rekeying
+    peer.push_raw(sealing.update())
+    peer.push_raw(sealing.data(frames.NOTE_PREFERRED))
+    await scene.recorder.next(Frame, peer.id)
+    scene.plane.send(peer.id, encode_frame(FrameType.HEALTH, b"hello"))
+    assert await peer.frame() == (FrameType.HEALTH, b"hello")
+
+
+async def test_key_updates_of_who_does_not_read(scene, rekeying):
+    """Their answers are in the account of what waits, or nowhere."""
+    peer, sealing = rekeying
+    await scene.blocked(peer)
+    before = scene.counters.queued_bytes
+    peer.push_raw(b"".join(sealing.update() for _ in range(100)))
+    peer.push_raw(sealing.data(frames.NOTE_PREFERRED))
+    await scene.recorder.next(Frame, peer.id)
+    assert before <= scene.counters.queued_bytes <= before + 100 * 30
+    await scene.unblocked(peer)
+    peer.push_raw(sealing.data(frames.ping(b"all read")))
+    assert await peer.frame() == frames.pong(b"all read")
+    await scene.until(lambda: scene.counters.queued_bytes == 0)
+
+
+async def test_flood_of_key_updates(scene, rekeying):
+    """Whoever asks for ever and reads nothing is cut, and owes nothing."""
+    peer, sealing = rekeying
+    await scene.blocked(peer)
+    before = scene.counters.queued_bytes
+    flood = b"".join(sealing.update() for _ in range(4000))
+    with contextlib.suppress(ConnectionError):
+        await peer.send_raw(flood)
+    assert scene.counters.queued_bytes in {0, *range(before, before + 200_000)}
+    await scene.recorder.next(Closed, peer.id)
+    assert scene.counters.queued_bytes == 0

@@ -149,6 +149,12 @@ class RelayMachine(RuleBasedStateMachine):
         if connection not in self.deaf:
             self.read_all(connection)
 
+    @rule()
+    def everybody_catches_up(self):
+        """Even those who never read until now."""
+        for connection in self.region.watching:
+            self.read_all(connection)
+
     @rule(connection=connections, key=keys)
     def close_peer(self, connection, key):
         self.relay.frame(connection, FrameType.CLOSE_PEER, key, now=self.now)
@@ -189,8 +195,9 @@ class RelayMachine(RuleBasedStateMachine):
         told: set[Pair] = set()
         for ghost in ghosts:
             told |= self.region.leave(ghost)
-            self.forget(ghost)
         self.relay.tick(self.now)
+        for ghost in ghosts:
+            self.forget(ghost)
         self.check_closed(ghosts)
         self.check_told(told)
 
@@ -204,9 +211,6 @@ class RelayMachine(RuleBasedStateMachine):
 
     def read_all(self, connection):
         """Whoever has read everything knows everything."""
-        self.relay.drained(connection)
-        self.unread.discard(connection)
-        self.check_told()
         while connection in self.unread:
             self.unread.discard(connection)
             self.relay.drained(connection)
@@ -251,9 +255,7 @@ class RelayMachine(RuleBasedStateMachine):
         self.world.closed.clear()
 
     def teardown(self):
-        """Even those who never read catch up, once they do."""
-        for connection in self.region.watching:
-            self.read_all(connection)
+        """Put back what is not this machine's own."""
         presence_module.PIECE = PIECE
 
     # What must be true at any time.

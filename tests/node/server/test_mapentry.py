@@ -31,6 +31,7 @@ MINIMAL = {
     "RegionID": 900,
     "HostName": "192.0.2.7",
     "IPv4": "192.0.2.7",
+    "IPv6": "none",
 }
 
 
@@ -69,12 +70,12 @@ def test_pin_only_when_self_signed():
 @pytest.mark.parametrize(
     ("node", "ipv4", "ipv6"),
     [
-        ({"host": "192.0.2.7"}, "192.0.2.7", None),
-        ({"host": "2001:db8::1"}, None, "2001:db8::1"),
+        ({"host": "192.0.2.7"}, "192.0.2.7", "none"),
+        ({"host": "2001:db8::1"}, "none", "2001:db8::1"),
         ({"host": "derp.example"}, None, None),
         ({"host": "derp.example", "ipv4": "192.0.2.7"}, "192.0.2.7", None),
         ({"host": "derp.example", "ipv6": "none"}, None, "none"),
-        ({"host": "192.0.2.7", "ipv4": "198.51.100.1"}, "198.51.100.1", None),
+        ({"host": "192.0.2.7", "ipv4": "198.51.100.1"}, "198.51.100.1", "none"),
     ],
 )
 def test_addresses(node, ipv4, ipv6):
@@ -125,7 +126,7 @@ def test_line():
     tree = config(node={"host": "192.0.2.7", "name": "901b"}, region={"id": 901})
     assert ready_node_line(tree, identity(), 8443, None) == (
         '{"Name":"901b","RegionID":901,"HostName":"192.0.2.7",'
-        f'"CertName":"{PIN}","IPv4":"192.0.2.7","STUNPort":-1,"DERPPort":8443}}'
+        f'"CertName":"{PIN}","IPv4":"192.0.2.7","IPv6":"none","STUNPort":-1,"DERPPort":8443}}'
     )
 
 

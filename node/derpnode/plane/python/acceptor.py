@@ -185,11 +185,12 @@ def dial(address: Endpoint, limits: PlaneLimits) -> socket.socket:
         sock.setblocking(False)
         _inherited(sock, limits)
         failure = sock.connect_ex((address.host, address.port))
-        if failure not in {0, errno.EINPROGRESS}:
-            raise OSError(failure, os.strerror(failure))
     except OSError:
         sock.close()
         raise
+    if failure not in {0, errno.EINPROGRESS}:
+        sock.close()
+        raise OSError(failure, os.strerror(failure))
     return sock
 
 
@@ -308,14 +309,9 @@ class Acceptor:
 
     def tick(self, now: float) -> None:
         """Close who stayed silent too long; accept again where that was paused."""
-        while self.silent:
-            # Kept in the order of accept; deadlines may differ between listeners
-            # only by their limits, which one node shares.
-            descriptor, silent = next(iter(self.silent.items()))
-            if silent.deadline > now:
-                break
-            del self.silent[descriptor]
-            self.refuse(silent, Refusal.NO_FIRST_BYTE)
+        late = [fd for fd, silent in self.silent.items() if silent.deadline <= now]
+        for descriptor in late:
+            self.refuse(self.silent.pop(descriptor), Refusal.NO_FIRST_BYTE)
         for listener in self.listeners.values():
             if listener.paused_until and now >= listener.paused_until:
                 listener.paused_until = 0.0

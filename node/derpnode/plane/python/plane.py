@@ -308,7 +308,7 @@ class PythonPlane:
         c = self._by_id.get(connection)
         if c is None or c.closing is not None:
             return
-        if abort:
+        if abort or c in self._dialing or c in self._shaking:
             self._end(c, CloseReason.ASKED, detail)
         else:
             if c.pending:
@@ -480,6 +480,9 @@ class PythonPlane:
             self._watch(c, c.interest | select.EPOLLIN)
 
     def _read_stream(self, c: Connection) -> None:
+        if len(c.stream) > STREAM_CAPACITY:  # nothing was asked for: it is broken
+            message = "reset while it had to wait"
+            raise ConnectionResetError(message)
         count = c.transport.read(self._view[:_ROOM])
         if count:
             self._streamed(c, bytes(self._view[:count]))

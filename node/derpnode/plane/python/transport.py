@@ -4,6 +4,7 @@
 and keeps what the kernel did not take in `unsent`.
 """
 
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,6 +16,7 @@ READ_SIZE = 128 * 1024
 """Bytes asked of the kernel in one read."""
 
 _RECORD = 16 * 1024
+_UNANSWERED = 16 * 1024  # bytes of answers to key updates, with nothing else to write
 _SHARED = bytearray(READ_SIZE)
 _SHARED_VIEW = memoryview(_SHARED)
 _ReadInto = Callable[[int, memoryview], int]
@@ -183,8 +185,9 @@ class Tls(Plain):
             ended = True
         if ended and not filled:
             raise PeerClosed
-        if self._outgoing.pending:  # an answer to a key update
-            self._emit()
+        # An answer to a key update is due before our next record, and goes with it.
+        if self._outgoing.pending > _UNANSWERED:
+            raise ConnectionError(errno.ENOBUFS, "asks for new keys and reads nothing")
         return filled
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -196,6 +199,9 @@ class Tls(Plain):
             while done < len(view):
                 done += write(view[done:])
         out = self._outgoing.read()
+        if self.unsent:  # a part of the handshake, at the most
+            out = bytes(self.unsent) + out
+            self.unsent = b""
         try:
             sent = self._send(out)
         except BlockingIOError:

@@ -41,7 +41,8 @@ struct Scene {
     closed: BTreeMap<String, u64>,
     closed_age: Hist,
     last_closed: u64,
-    dripping: VecDeque<(u64, usize, usize)>,
+    /// When the next byte is due, of which connection, and how many it has had.
+    dripping: VecDeque<(u64, (usize, u32), usize)>,
     serials: Vec<u32>,
     probes_done: Vec<usize>,
     probe_times: Hist,
@@ -60,7 +61,7 @@ impl Handler for Scene {
                 self.opened += 1;
                 self.holding += 1;
                 self.most = self.most.max(self.holding);
-                self.dripping.push_back((clock::now(), id, 0));
+                self.dripping.push_back((clock::now(), (id, self.serials[id]), 0));
             }
         }
     }
@@ -222,16 +223,16 @@ impl Run<'_> {
         if self.plan.role != Role::Drip {
             return self.scene.dripping.clear();
         }
-        while let Some(&(due, id, sent)) = self.scene.dripping.front() {
+        while let Some(&(due, (id, serial), sent)) = self.scene.dripping.front() {
             if due > now {
                 return;
             }
             self.scene.dripping.pop_front();
-            let serial = self.scene.serials[id];
+            // The id may belong to another by now: a login that must not be harmed.
             if self.swarm.get(id).is_some_and(|conn| conn.serial == serial) {
                 let byte = HEAD.get(sent).copied().unwrap_or(b'a');
                 self.swarm.write(id, |out| out.push(byte));
-                let next = (due + self.plan.interval, id, sent + 1);
+                let next = (due + self.plan.interval, (id, serial), sent + 1);
                 self.scene.dripping.push_back(next);
             }
         }
