@@ -55,9 +55,7 @@ def derpd(
     ] = None,
     check_config: Annotated[
         bool,
-        typer.Option(
-            "--check-config", help="Only validate, and say so."
-        ),
+        typer.Option("--check-config", help="Only validate, and say so."),
     ] = False,
     print_node: Annotated[
         bool,

@@ -106,6 +106,17 @@ async def test_c46_no(start, script, url, status, body):
     assert not await place.accepts(ClientInfo())
 
 
+@pytest.mark.xfail(reason="admission/url.py: the ValueError ends the node", strict=True)
+@pytest.mark.parametrize("location", ["http://[", "//host:port", "http://\x80/"])
+async def test_c46_a_redirect_to_nonsense(start, script, url, location):
+    """Is a no, and the node lives on."""
+    script.status = f"307 Temporary Redirect\r\nLocation: {location}"
+    node, place = await start(*asking(url))
+    assert not await place.accepts(ClientInfo())
+    assert node.state == "serving"
+    await place.login(mesh=True)
+
+
 async def test_c46_nobody_answers(start, script, url):
     """Unlike derper by default, we stay closed to strangers."""
     script.may_answer.clear()

@@ -26,11 +26,12 @@ PAIRS = [
     "probe",
     "peer-gone",
     "left-not-here",
+    "websocket",
 ]
 # What takes two nodes.
 APART = ["one-hop", "watch-locals", "duplicate-apart", "close-peer-apart"]
 # What consists of waiting.
-PATIENT = ["probe", "duplicate-apart"]
+PATIENT = ["probe", "websocket", "duplicate-apart"]
 # What is about the region as a whole.
 REGION = ["last-place", "moves-50"]
 SINGLE = ["link-cut", "node-dies", "one-way", "roaming", "coming-and-going"]

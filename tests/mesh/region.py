@@ -201,8 +201,7 @@ class Place:
     async def links(self) -> dict[str, dict]:
         """Give the links, by peer."""
         _, found = await self.ask("/v1/links")
-        links = found["links"] if isinstance(found, dict) else found
-        return {link["peer"]: link for link in links}
+        return {link["peer"]: link for link in found["items"]}
 
     async def refuses(self) -> bool:
         """Whether TCP connections are refused."""
@@ -253,7 +252,9 @@ class LocalNode(Place):
     @property
     def states(self) -> dict[str, str]:
         """What each link is doing, by peer."""
-        return {str(link["peer"]): str(link["state"]) for link in self.node.region.links()}
+        return {
+            str(link["peer"]): str(link["state"]) for link in self.node.region.links()
+        }
 
     @property
     def ups(self) -> set[str]:
@@ -282,7 +283,7 @@ class ChildNode(Place):
                 stderr=log,
             )
         async with asyncio.timeout(PATIENCE):
-            while not await self._serves():
+            while not await self._serves():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(LOOK)
 
     async def _serves(self) -> bool:
@@ -378,8 +379,8 @@ class Cluster:
                 node.node.stop()
                 node.node.stop()
         await asyncio.sleep(0)
-        running = [node._task for node in self.nodes.values() if hasattr(node, "_task")]
-        for task in self._tasks - set(running):
+        nodes = {node._task for node in self.nodes.values() if hasattr(node, "_task")}
+        for task in self._tasks - nodes:
             task.cancel()
         async with asyncio.timeout(PATIENCE):
             found = await asyncio.gather(*self._tasks, return_exceptions=True)

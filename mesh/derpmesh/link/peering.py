@@ -90,7 +90,7 @@ class Learned(Protocol):
         """A client is connected there no more."""
 
     def up(self, server_key: NodeKey) -> None:
-        """The link is up: packets may take it."""
+        """The link is up: the peer has answered on it."""
 
     def state_of_peer(self, document: bytes) -> None:
         """A node of ours says how it is: JSON."""
@@ -193,7 +193,6 @@ class Peering:
         except ProtocolError as exc:
             raise LinkFailure(str(exc)) from exc
         self.stage = Stage.UP
-        self._learned.up(self._server_key)
         self._wire.attach(self._server_key, self._offset)
         self._wire.send(WATCH_CONNS)
         self._ping(now)
@@ -280,14 +279,24 @@ class Peering:
             self._keys.discard(key)
             self._learned.withdrawn(key)
         elif kind == FrameType.PONG:
-            self.round_trip = now - self._pinged
-            self._unanswered = 0
-            if self._in_flood:
-                self._end_flood(now)
+            self._answered(now)
         elif kind == FrameType.HEALTH:
             self.health = parse_health(payload)
         elif kind == NODE_STATE:
             self._learned.state_of_peer(payload)
+
+    def _answered(self, now: float) -> None:
+        """Act on a Pong.
+
+        The first one says that the peer took us for what we are: whoever has another
+        mesh key lets us in like any client, and hangs up on WatchConns.
+        """
+        if self.round_trip is None and self._server_key is not None:
+            self._learned.up(self._server_key)
+        self.round_trip = now - self._pinged
+        self._unanswered = 0
+        if self._in_flood:
+            self._end_flood(now)
 
     def _end_flood(self, now: float) -> None:
         """Act on a Pong: what a 1.104 sends before its first one is the flood.

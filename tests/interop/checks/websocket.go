@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/coder/websocket"
 	"tailscale.com/derp"
@@ -84,7 +85,11 @@ func (w *Web) relay(other *Peer, sizes ...int) {
 }
 
 func webSocket(t *T) {
-	t.LoginWeb(messageLimit/2, -1).relay(t.Login(options{}), 0, 1, 32, 1400, 32<<10, 64<<10)
+	web, other := t.LoginWeb(messageLimit/2, -1), t.Distant()
+	if t.Apart() {
+		t.Pause(100 * time.Millisecond) // as derpprobe does
+	}
+	web.relay(other, 0, 1, 32, 1400, 32<<10, 64<<10)
 }
 
 // webSocketLimit: unlike derper, never send what the library's default refuses,

@@ -72,8 +72,7 @@ SECOND_PING = bytes.fromhex("12000000080000000000000002")
 GREETING = SWITCHING + SERVER_KEY
 
 LOGIN = [("send", REQUEST), ("send", CLIENT_INFO)]
-UP = [
-    ("up", THEM),
+WATCHING = [
     ("attach", THEM, len(GREETING + SERVER_INFO)),
     ("send", WATCH),
     ("send", FIRST_PING),
@@ -122,7 +121,7 @@ class Conversation:
             self.peering.received(piece, self.now, NONCE)
 
     def link_up(self) -> None:
-        """Go through the handshake, and forget it."""
+        """Go through the handshake, and forget it; no ping is answered yet."""
         self.begin()
         self.hear(GREETING, SERVER_INFO)
         self.take()

@@ -73,6 +73,8 @@ def test_link_comes_up(world, caplog):
     assert world.states == {"900b": "connecting"}
     connection = world.plane.last
     world.greet(connection)
+    assert world.states == {"900b": "connecting"}
+    world.pong(connection)
     assert world.states == {"900b": "up"}
     said = REQUEST + CLIENT_INFO + WATCH + FIRST_PING
     assert world.plane.sent[connection] == said
@@ -159,8 +161,11 @@ def test_keys_that_another_link_knows_stay(world):
 
 def test_keys_of_the_first_flood_rank_last(world):
     """They are as old as the connections there; see decision 2."""
-    first, second = world.bring_up(B), world.bring_up(C)
+    first = world.bring_up(B)
     world.announce(first, A_KEY)
+    world.want(B, C)
+    second = world.plane.last
+    world.greet(second)
     world.frame(second, FrameType.PEER_PRESENT, A_KEY)
     assert world.told.routes == {A_KEY: Link(first)}
     world.end(first)
@@ -197,7 +202,7 @@ def test_link_that_held_is_dialled_soon(world):
     world.refuse()
     dial_times(world, 20.0)
     world.wait(20.0)
-    world.greet(world.plane.last)
+    world.come_up()
     for _ in range(7):
         world.pong(world.plane.last)
         world.wait(4.5)
@@ -209,7 +214,7 @@ def test_link_that_does_not_hold_is_dialled_later_each_time(world):
     """One that is up for a moment is as good as none."""
     world.want(B)
     for delay in (0.25, 0.5, 1.0, 2.0):
-        world.greet(world.plane.last)
+        world.come_up()
         world.wait(4.0)
         world.end(world.plane.last)
         dialled = len(world.plane.dials)
@@ -229,7 +234,7 @@ def test_error_is_shown_until_the_link_is_up(world, caplog):
     world.wait(15.0)
     assert world.states == {"900b": "connecting"}
     assert world.status("900b").error == "reset: Connection refused"
-    world.greet(world.plane.last)
+    world.come_up()
     assert world.status("900b").error == ""
     assert messages(caplog, logging.WARNING) == [
         "link 900b: reset: Connection refused; trying again"
@@ -270,21 +275,18 @@ def test_connection_that_cannot_be_had(world, reason, detail, error):
 )
 def test_peer_that_hangs_up_on_a_login(world, reason, detail, error):
     """Most often the mesh key is another; one that has answered a ping knows ours."""
-    connection = world.bring_up(B)
-    world.end(connection, reason, detail)
+    world.want(B)
+    world.greet(world.plane.last)
+    world.end(world.plane.last, reason, detail)
     assert world.status("900b").error == f"{error}; is the mesh key the same there?"
     world.wait(1.0)
-    world.greet(world.plane.last)
-    world.pong(world.plane.last)
-    world.end(world.plane.last, reason, detail)
+    world.end(world.come_up(), reason, detail)
     assert world.status("900b").error == error
 
 
 def test_link_that_is_lost(world, caplog):
     """It is said once, and that it is dialled again."""
-    connection = world.bring_up(B)
-    world.pong(connection)
-    world.end(connection)
+    world.end(world.bring_up(B))
     assert messages(caplog, logging.WARNING) == [
         "link 900b: lost: closed by the peer; dialling again"
     ]
@@ -351,7 +353,7 @@ def test_socket_that_cannot_be_made(world):
     assert world.status("900b").error == "Too many open files"
     world.plane.failure = None
     world.wait(TICK)
-    world.greet(world.plane.last)
+    world.come_up()
     assert world.states == {"900b": "up"}
 
 
@@ -424,7 +426,7 @@ async def test_name_is_looked_up(world, lookups):
     await world.spawned.pop()
     assert lookups.asked == [("b.example.com", 443)]
     assert [where for where, *_ in world.plane.dials] == [Endpoint("192.0.2.7", 443)]
-    world.greet(world.plane.last)
+    world.come_up()
     assert world.states == {"900b": "up"}
 
 
@@ -474,7 +476,7 @@ async def test_name_that_is_not_found(world, lookups, caplog, failure, error):
     world.wait(1.0)
     lookups.put_nowait(["192.0.2.7"])
     await world.spawned.pop()
-    world.greet(world.plane.last)
+    world.come_up()
     assert world.states == {"900b": "up"}
 
 
@@ -541,7 +543,7 @@ def test_link_to_itself_is_tried_again_after_a_minute(world, caplog):
     assert world.states == {"900b": "self"}
     assert len(messages(caplog, logging.WARNING)) == 1
     world.wait(60.0 + TICK)
-    world.greet(world.plane.last)
+    world.come_up()
     assert world.states == {"900b": "up"}
 
 
@@ -626,7 +628,7 @@ def test_events_of_a_connection_that_was_given_up(world):
     world.wait(20.25)
     assert given_up in world.routes
     world.wait(2.0)
-    world.greet(world.plane.last)
+    world.come_up()
     world.happen(Connected(given_up, Endpoint("192.0.2.1", 443), b""))
     world.end(given_up)
     assert world.states == {"900b": "up"}
@@ -678,8 +680,7 @@ def test_what_a_link_forwarded(world):
     assert (found.forwarded_packets, found.forwarded_bytes) == (3, 300)
     world.end(connection, stats=Stats(9, 9, tx_packets=4, tx_bytes=400))
     world.wait(1.0)
-    connection = world.plane.last
-    world.greet(connection)
+    connection = world.come_up()
     world.plane.counted[connection] = Stats(tx_packets=1, tx_bytes=1)
     world.wait(21.0)
     found = world.status("900b")

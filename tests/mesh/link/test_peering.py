@@ -20,8 +20,8 @@ from tests.mesh.link.conversation import (
     SERVER_KEY,
     SWITCHING,
     THEM,
-    UP,
     US,
+    WATCHING,
     A,
     B,
     C,
@@ -75,6 +75,7 @@ def link(talk):
 def settled(link):
     """One whose link is up, and was told who is there."""
     link.pong()
+    link.take()
     return link
 
 
@@ -94,7 +95,7 @@ def test_whole_conversation(talk, pieces):
     """Go answers the upgrade and greets in one write; others need not."""
     talk.begin()
     talk.hear(*pieces)
-    assert talk.take() == LOGIN + UP
+    assert talk.take() == LOGIN + WATCHING
     assert talk.peering.stage is Stage.UP
 
 
@@ -107,34 +108,34 @@ def test_conversation_step_by_step(talk):
     talk.hear(SERVER_KEY)
     assert talk.take() == LOGIN[1:]
     talk.hear(SERVER_INFO)
-    assert talk.take() == UP
+    assert talk.take() == WATCHING
 
 
 @pytest.mark.parametrize("cut", range(1, len(GREETING)))
 def test_greeting_cut_anywhere(asked, cut):
     """The network may split what came in one write."""
     asked.hear(GREETING[:cut], GREETING[cut:], SERVER_INFO)
-    assert asked.take() == LOGIN[1:] + UP
+    assert asked.take() == LOGIN[1:] + WATCHING
 
 
 @pytest.mark.parametrize("cut", range(1, len(SERVER_INFO)))
 def test_server_info_cut_anywhere(greeted, cut):
     """The same."""
     greeted.hear(SERVER_INFO[:cut], SERVER_INFO[cut:])
-    assert greeted.take() == UP
+    assert greeted.take() == WATCHING
 
 
 def test_conversation_byte_by_byte(asked):
     """However slow."""
     for byte in GREETING + SERVER_INFO:
         asked.hear(bytes([byte]))
-    assert asked.take() == LOGIN[1:] + UP
+    assert asked.take() == LOGIN[1:] + WATCHING
 
 
 def test_what_follows_the_login_is_left_to_the_plane(greeted):
     """Frames are parsed from the offset on that it is told."""
     greeted.hear(SERVER_INFO + frame(PRESENT, A) + frame(FrameType.KEEP_ALIVE))
-    assert greeted.take() == UP
+    assert greeted.take() == WATCHING
 
 
 def test_bytes_that_were_under_way_when_the_link_came_up(greeted):
@@ -160,9 +161,8 @@ def test_server_key_with_an_extension(asked):
     asked.hear(SWITCHING + longer, SERVER_INFO)
     assert asked.take() == [
         *LOGIN[1:],
-        UP[0],
         ("attach", THEM, len(SWITCHING + longer + SERVER_INFO)),
-        *UP[2:],
+        *WATCHING[1:],
     ]
 
 
@@ -341,6 +341,7 @@ def test_flood_and_then_changes(link):
     assert link.take() == [
         ("announced", A, FLOOD),
         ("announced", B, FLOOD),
+        ("up", THEM),
         ("announced", C, CHANGE),
         ("announced", A, CHANGE),
     ]
@@ -362,7 +363,7 @@ def test_regression_flood_in_pieces(link, monkeypatch):
     link.present(A)
     link.present(US.public)  # a piece has our own key, too
     link.pong()
-    assert link.take() == [("announced", A, FLOOD), numbered_ping(2)]
+    assert link.take() == [("announced", A, FLOOD), ("up", THEM), numbered_ping(2)]
     link.present(B)
     link.frame(GONE, A)
     link.pong()
@@ -487,6 +488,18 @@ def test_ping_every_five_seconds(settled):
     settled.pong()
     settled.wait(5.0)
     assert settled.take() == [numbered_ping(3)]
+
+
+def test_link_is_up_once_the_peer_has_answered(link):
+    """And not at each answer.
+
+    Regression: it was up with ServerInfo. A peer with another mesh key sends that, too,
+    and hangs up then; such links were up for a moment, over and over.
+    """
+    assert link.take() == []
+    link.pong()
+    link.pong()
+    assert link.take() == [("up", THEM)]
 
 
 def test_round_trip(link):

@@ -150,16 +150,20 @@ class World:
         self.happen(Bytes(connection, SERVER_INFO))
 
     def bring_up(self, wanted: Target) -> ConnectionId:
-        """Have one more link, and bring it up."""
+        """Have one more link, and bring it up, with nobody there."""
         others = [link.target for link in self.links._links.values()]
         self.want(*others, wanted)
+        return self.come_up()
+
+    def come_up(self) -> ConnectionId:
+        """Bring up what was dialled last."""
         connection = self.plane.last
         self.greet(connection)
+        self.pong(connection)
         return connection
 
     def announce(self, connection: ConnectionId, *keys: NodeKey) -> None:
         """Tell of clients, as news."""
-        self.pong(connection)
         for key in keys:
             self.frame(connection, FrameType.PEER_PRESENT, key)
 

@@ -28,9 +28,6 @@ class Recorder:
         self.events: list[Event] = []
         """All of them, oldest first."""
 
-        self.batches: list[Sequence[Event]] = []
-        """The same, as they came."""
-
         self.faults: list[str] = []
         self.reactions: list[Callable[[Event], None]] = []
         """Called with each event, from within the sink."""
@@ -39,7 +36,6 @@ class Recorder:
         self._news = asyncio.Event()
 
     def __call__(self, batch: Sequence[Event]) -> None:
-        self.batches.append(batch)
         for event in batch:
             self._check(event)
             self.events.append(event)

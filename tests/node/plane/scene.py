@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from derpnode.plane.contract import (
     AcceptLimits,
-    Bytes,
     ClientTls,
     Closed,
     Connected,
@@ -233,15 +232,6 @@ class Scene:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
         return task
-
-    def attach_everybody(self, flags: Flags = Flags.NONE) -> None:
-        """From now on, take the first byte of every stream for a frame's."""
-
-        def react(event) -> None:
-            if type(event) is Bytes:
-                self.plane.attach(event.id, A, 0, flags, NO_LIMIT)
-
-        self.recorder.reactions.append(react)
 
     async def __aenter__(self) -> "Scene":
         return self

@@ -36,8 +36,8 @@ def numbered_disco(count: int, size: int = 62) -> list[bytes]:
     return [frames.disco(n.to_bytes(4)).ljust(size, b".") for n in range(count)]
 
 
-async def stuff(scene, packets: list[bytes], receiver, sender=None) -> None:
-    """Send packets to a receiver that is blocked, until they wait or are dropped."""
+async def stuff(scene, packets: list[bytes], sender=None) -> None:
+    """Send packets to B, which is blocked, until they wait or are dropped."""
     sender = sender or await scene.client(A)
     for data in packets:
         await sender.send(frames.send(B, data))
@@ -67,7 +67,7 @@ async def receiver(scene):
 async def test_32_packets_wait(scene, receiver):
     """However large they are: a peer may have that much in flight."""
     packets = numbered(32, 65_536)
-    await stuff(scene, packets, receiver)
+    await stuff(scene, packets)
     assert await drained(scene, receiver) == packets
     assert not scene.counters.dropped_packets
 
@@ -75,7 +75,7 @@ async def test_32_packets_wait(scene, receiver):
 async def test_256_kib_wait(scene, receiver):
     """However many packets they are."""
     packets = numbered(200, KIB)
-    await stuff(scene, packets, receiver)
+    await stuff(scene, packets)
     assert await drained(scene, receiver) == packets
     assert not scene.counters.dropped_packets
 
@@ -83,7 +83,7 @@ async def test_256_kib_wait(scene, receiver):
 async def test_large_packets_beyond_both(scene, receiver):
     """The oldest are dropped, down to 32, and counted."""
     packets = numbered(40, 65_536)
-    await stuff(scene, packets, receiver)
+    await stuff(scene, packets)
     assert await drained(scene, receiver) == packets[8:]
     assert scene.counters.dropped_packets == {(HEAD, False): 8}
     assert scene.counters.dropped_bytes == {(HEAD, False): 8 * 65_536}
@@ -92,7 +92,7 @@ async def test_large_packets_beyond_both(scene, receiver):
 async def test_small_packets_beyond_both(scene, receiver):
     """The oldest are dropped, down to 256 KiB, frames included or not."""
     packets = numbered(400, KIB)
-    await stuff(scene, packets, receiver)
+    await stuff(scene, packets)
     read = await drained(scene, receiver)
     assert 256 * KIB // (KIB + 37) <= len(read) <= 256
     assert read == packets[-len(read) :]
@@ -104,7 +104,7 @@ async def test_disco_has_its_own_lane(scene, receiver):
     disco = numbered_disco(5)
     sender = await scene.client(A)
     for packet in disco:
-        await stuff(scene, [*numbered(20, 65_536), packet], receiver, sender)
+        await stuff(scene, [*numbered(20, 65_536), packet], sender)
     read = await drained(scene, receiver)
     assert [packet for packet in read if packet in disco] == disco
     assert scene.counters.dropped_packets == {(HEAD, False): 100 - 32}
@@ -113,7 +113,7 @@ async def test_disco_has_its_own_lane(scene, receiver):
 async def test_disco_beyond_32(scene, receiver):
     """Its oldest are dropped, and no data."""
     disco, data = numbered_disco(40), numbered(3, 100)
-    await stuff(scene, [*data, *disco], receiver)
+    await stuff(scene, [*data, *disco])
     read = await drained(scene, receiver)
     assert [packet for packet in read if packet in disco] == disco[8:]
     assert [packet for packet in read if packet in data] == data
@@ -124,7 +124,7 @@ async def test_disco_beyond_32(scene, receiver):
 async def test_large_disco_takes_no_room_from_data(scene, receiver):
     """What only looks like disco and is large does not shorten the other lane."""
     disco, data = numbered_disco(32, 60_000), numbered(200, KIB)
-    await stuff(scene, [*disco, *data], receiver)
+    await stuff(scene, [*disco, *data])
     assert sorted(await drained(scene, receiver)) == sorted([*disco, *data])
     assert not scene.counters.dropped_packets
 
@@ -167,7 +167,7 @@ async def test_lane_of_a_link(scene):
 async def test_stall_shorter_than_the_deadline(scene, receiver):
     """30 packets of 64 KiB in flight all arrive: Go keeps as much in places."""
     packets = numbered(30, 65_536)
-    await stuff(scene, packets, receiver)
+    await stuff(scene, packets)
     await asyncio.sleep(0.8)
     assert await drained(scene, receiver) == packets
 
@@ -178,9 +178,9 @@ async def test_age(opens):
     receiver = await scene.client(B)
     await scene.blocked(receiver)
     sender = await scene.client(A)
-    await stuff(scene, [*numbered(5, 100), frames.disco()], receiver, sender)
+    await stuff(scene, [*numbered(5, 100), frames.disco()], sender)
     await asyncio.sleep(1.7)
-    await stuff(scene, [b"fresh"], receiver, sender)
+    await stuff(scene, [b"fresh"], sender)
     assert sorted(await drained(scene, receiver)) == [frames.disco(), b"fresh"]
     assert scene.counters.dropped_packets == {(HEAD, False): 5}
     assert scene.counters.dropped_bytes == {(HEAD, False): 500}
@@ -189,7 +189,7 @@ async def test_age(opens):
 
 async def test_accounts_of_who_waited(scene, receiver):
     """Packets count as sent when they leave, and those that were dropped never."""
-    await stuff(scene, numbered(40, 65_536), receiver)
+    await stuff(scene, numbered(40, 65_536))
     assert scene.counters.packets_sent == 0
     await drained(scene, receiver)
     assert scene.counters.packets_sent == 32
@@ -288,17 +288,13 @@ async def test_who_waits_most_loses_most(opens):
     for peer in (modest, greedy):
         scene.block(peer, megabytes=4)
     await scene.until(lambda: scene.counters.queued_bytes > 0)
-    await stuff(scene, numbered(5, KIB), modest, sender)
+    await stuff(scene, numbered(5, KIB), sender)
     for data in numbered(300, 65_536):
         await sender.send(frames.send(C, data))
     await sender.before_pong()
-    assert await modest_packets(scene, modest) == numbered(5, KIB)
-
-
-async def modest_packets(scene, peer) -> list[bytes]:
-    """Read what waited behind what blocked it."""
-    await scene.unblocked(peer, megabytes=4)
-    return [payload.removeprefix(A) for _, payload in await peer.before_pong()]
+    await scene.unblocked(modest, megabytes=4)
+    read = await modest.before_pong()
+    assert [payload.removeprefix(A) for _, payload in read] == numbered(5, KIB)
 
 
 # Deadlines.
@@ -312,7 +308,7 @@ async def test_who_does_not_read_is_cut(opens, tls):
     loop = asyncio.get_running_loop()
     began = loop.time()
     await scene.blocked(frozen)
-    await stuff(scene, numbered(3, 100), frozen, sender)
+    await stuff(scene, numbered(3, 100), sender)
     served = 0
     while not scene.recorder.of(Closed):
         await sender.send(frames.send(A, b"and you?"))
@@ -415,7 +411,7 @@ async def test_account_of_who_left(scene, how, tls):
     """However a blocked receiver ends, nothing of it is left in the account."""
     peer = await scene.client(B, Flags.NONE, tls=tls)
     await scene.blocked(peer)
-    await stuff(scene, [*numbered(40, 65_536), frames.disco()], peer)
+    await stuff(scene, [*numbered(40, 65_536), frames.disco()])
     scene.plane.send(peer.id, TELL)
     await peer.send(frames.ping(b"anybody?"))
     await scene.until(lambda: scene.counters.pings == 2)

@@ -1,0 +1,79 @@
+"""What the load tests share: the generator, nodes, and the figures at the end."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench.build import CrateNotBuilt, derpload
+from tests.load.generator import Generator
+from tests.load.node import Node, running
+from tests.load.scale import WHOLE
+from tests.support.peers import MissingTool
+
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+StartNode = Callable[..., contextlib.AbstractContextManager[Node]]
+Say = Callable[[str], None]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the generator before the first test: its time limit is not meant for that.
+
+    That it cannot be built is told by the fixture.
+    """
+    wanted = any("generator" in getattr(i, "fixturenames", ()) for i in session.items)
+    if wanted and not session.config.option.collectonly:
+        with contextlib.suppress(MissingTool, CrateNotBuilt):
+            derpload()
+
+
+@pytest.fixture(scope="session")
+def generator() -> Generator:
+    """Have the load generator, or skip; on CI there is no skipping."""
+    try:
+        return Generator(derpload())
+    except MissingTool as missing:
+        reason = f"NOT RUN under load: {missing}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def start_node(tmp_path: Path) -> StartNode:
+    """Start nodes that keep their files with the test."""
+
+    def start(
+        *settings: str, address: str | None = None
+    ) -> contextlib.AbstractContextManager[Node]:
+        return running(tmp_path / "node", settings, address)
+
+    return start
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Iterator[Say]:
+    """Take the figures of a test; they are printed at the end, passed or not."""
+    said: list[str] = []
+    before = os.getloadavg()[0]
+    yield said.append
+    load = f"load average {before:.1f} to {os.getloadavg()[0]:.1f}"
+    figures = request.config.stash.setdefault(_FIGURES, [])
+    figures += [f"{request.node.name}, {load}:", *(f"    {line}" for line in said)]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the figures."""
+    figures = config.stash.get(_FIGURES, [])
+    if not figures:
+        return
+    size = "at full size" if WHOLE else "at a tenth"
+    terminalreporter.section(f"under load, {size}, {os.cpu_count()} CPUs")
+    for line in figures:
+        terminalreporter.write_line(line)
