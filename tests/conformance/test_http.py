@@ -317,3 +317,36 @@ async def test_c18_more_header_lines_than_we_take(place: Place):
     await peer.say(http("GET", "/derp", *(f"X-{n}: 1" for n in range(70))))
     assert (await read_answer(peer)).status == 431
     assert await asyncio.wait_for(peer.rest(), 5) == b""
+
+
+# S6: what is for operators is on other ports.
+
+ADMIN = [
+    *("/livez", "/readyz", "/metrics", "/v1", "/v1/", "/healthz", "/status"),
+    *(f"/v1/{name}" for name in ("node", "status", "clients", "links", "drain")),
+    *(f"/debug/{name}" for name in ("", "varz", "vars", "check", "clients/", "gc")),
+    *(f"/debug/pprof/{name}" for name in ("", "heap", "profile", "cmdline")),
+    *("/debug", "/admin", "/.env", "/server-status", "/api/v1/query", "/key"),
+]
+
+
+@OURS
+@pytest.mark.parametrize("port", ["derp", "http"])
+async def test_s6_no_admin_page_on_a_public_port(place: Place, port):
+    """By whatever path, method or disguise."""
+    number = place.http_port if port == "http" else place.derp_port
+    peer = await place.dial(port=number, plain=port == "http")
+    paths = [disguised(path) for path in ADMIN for disguised in DISGUISES]
+    for method, path in [(m, p) for p in paths for m in ("GET", "POST")]:
+        await peer.say(http(method, path, "X-Forwarded-For: 127.0.0.1"))
+        answer = await read_answer(peer)
+        assert answer.body in {b"", b"debug access denied\n", b"Use HTTPS\n"}
+        assert answer.status in {200, 302, 307, 400, 403}
+
+
+DISGUISES = (
+    str,
+    lambda path: f"/{path}",
+    lambda path: f"/derp/..{path}",
+    lambda path: f"{path}?format=json&debugkey=x",
+)

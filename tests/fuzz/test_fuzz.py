@@ -8,8 +8,7 @@ import time
 import pytest
 
 from tests.fuzz import __main__ as runner
-from tests.fuzz import lines, seeds
-from tests.fuzz.slow import LIMIT, TooSlow, bounded
+from tests.fuzz import lines, seeds, slow
 from tests.fuzz.targets import TARGETS, Fuzzed
 
 
@@ -53,16 +52,23 @@ def test_a_finding():
         lines.fuzz(Fuzzed(buggy, [b"A"]), 20)
 
 
-def test_what_takes_long():
+@pytest.fixture
+def strict(monkeypatch) -> float:
+    """Allow inputs little time."""
+    monkeypatch.setattr(slow, "LIMIT", 0.05)
+    return slow.LIMIT
+
+
+def test_what_takes_long(strict):
     """Is a finding too, if it takes long each time."""
-    with pytest.raises(TooSlow, match=r"^\d\.\d\d s for 4 bytes, limit is 0\.5 s$"):
-        bounded(lambda _: _burn(LIMIT * 1.1))(b"slow")
+    with pytest.raises(slow.TooSlow, match=r"^0\.\d\d s for 4 bytes, limit is 0.05 s$"):
+        slow.bounded(lambda _: _burn(strict * 1.2))(b"slow")
 
 
-def test_what_takes_long_once():
+def test_what_takes_long_once(strict):
     """Is not: something else was collected meanwhile."""
-    burns = iter([LIMIT * 1.1, 0.0])
-    bounded(lambda _: _burn(next(burns)))(b"slow")
+    burns = iter([strict * 1.2, 0.0])
+    slow.bounded(lambda _: _burn(next(burns)))(b"slow")
 
 
 def _burn(seconds: float) -> None:

@@ -238,7 +238,8 @@ class LocalNode(Place):
         """Run it; return once it serves."""
         self.node = Node(self.config)
         assert self.node.mesh_key is not None
-        registry = FileRegistry(self._region_file)
+        file = self.config.registry.file
+        registry = FileRegistry(file) if file is not None else None
         MeshRegion(self.node, self.config, self.node.mesh_key, registry)
         self._task = spawn(self.node.run())
         await until(lambda: self.node.state == "serving")

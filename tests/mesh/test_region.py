@@ -114,18 +114,40 @@ async def test_node_that_is_not_recorded_says_so(region, caplog):
     assert "region: 900a is not in it; nobody will dial this node" in caplog.messages
 
 
+def with_peers(node, *peers, **more) -> list[str]:
+    """Name others under `mesh.peers` of a node; give their URLs."""
+    found = [{"url": f"https://{peer.host}:4433", "pin": peer.pin} for peer in peers]
+    key_file = str(node.folder / "mesh.key")
+    node.configure(mesh={"key_file": key_file, "peers": found}, **more)
+    return [peer["url"] for peer in found]
+
+
+async def test_static_peers_without_a_registry(region):
+    """They are all there is to know."""
+    a, b = region.place("a"), region.place("b")
+    [to_b] = with_peers(a, b, registry={})
+    [to_a] = with_peers(b, a, registry={})
+    for node in (a, b):
+        await region.start(node)
+    await until(lambda: (a.ups, b.ups) == ({to_b}, {to_a}))
+    assert await a.ask("/v1/membership") == (200, {"source": "none", "members": []})
+    one, two = await region.connect(a), await region.connect(b)
+    await until(lambda: two.key in routes(a))
+    await one.send(two, b"hello")
+    await two.told(Received(one.key, b"hello"))
+
+
 async def test_static_peers_are_linked_while_the_registry_is_away(region, caplog):
     """A broken file at the start must not cost them. Regression: it did."""
     a, b = region.place("a"), region.place("b")
-    peer = {"url": f"https://{b.host}:4433", "pin": b.pin}
-    a.configure(mesh={"key_file": str(a.folder / "mesh.key"), "peers": [peer]})
+    [to_b] = with_peers(a, b)
     region.edit("nodes: [")
     await region.start(b)
     await region.start(a)
-    await until(lambda: a.ups == {peer["url"]})
+    await until(lambda: a.ups == {to_b})
     assert a.node.region.siblings_serving == 1
     region.write(a, b)
-    await until(lambda: a.ups == {peer["url"], "900b"})
+    await until(lambda: a.ups == {to_b, "900b"})
     assert len([one for one in caplog.messages if "not YAML" in one]) == 2
 
 

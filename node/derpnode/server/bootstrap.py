@@ -43,7 +43,7 @@ async def _look_up(name: str) -> list[str]:
     try:
         async with asyncio.timeout(TIMEOUT):
             found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError) as exc:
+    except (OSError, TimeoutError, UnicodeError) as exc:
         logger.warning("bootstrap-dns: %s: %s; left out until the next look", name, exc)
         return []
     return sorted({str(address[4][0]) for address in found})

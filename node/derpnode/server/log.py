@@ -1,11 +1,15 @@
 """Structured logs over the standard library: text on a terminal, JSON otherwise."""
 
 import logging
+import math
 import sys
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 from structlog.typing import Processor
+
+
+_NO_ACCEPT: Final = "socket.accept() out of system resource"
 
 
 def set_up(
@@ -52,9 +56,35 @@ def set_up(
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(_OutOfDescriptors())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+
+
+class _OutOfDescriptors(logging.Filter):
+    """Says once a second, in our words, that the admin listener cannot accept.
+
+    When descriptors run out asyncio says so, with a traceback, for each connection
+    that might be waiting: 128 times a second and listener.
+    Source: asyncio/selector_events.py, _accept_connection.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let everything else through as it is."""
+        if record.name != "asyncio" or not str(record.msg).startswith(_NO_ACCEPT):
+            return True
+        if 0 <= record.created - self._said < 1:
+            return False
+        self._said = record.created
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg = "admin: cannot accept: no descriptors; trying again in 1 s"
+        record.exc_info = None
+        return True
 
 
 def _add(name: str, value: str) -> Processor:

@@ -580,6 +580,7 @@ def test_statuses_are_in_the_order_of_the_map(world):
     """Also of what was added later. Regression: they were in the order of opening."""
     world.want(C, D)
     world.want(B, C, D)
+    assert list(world.states) == ["900b", "900c", "900d"]
     world.want(D, B)
     assert list(world.states) == ["900d", "900b"]
 

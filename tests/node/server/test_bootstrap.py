@@ -51,7 +51,8 @@ async def test_addresses(published):
 
 
 @pytest.mark.parametrize(
-    "failure", [socket.gaierror("no such name"), TimeoutError(), []]
+    "failure",
+    [socket.gaierror("no such name"), TimeoutError(), UnicodeError("too long"), []],
 )
 async def test_a_name_that_cannot_be_looked_up(published, failure):
     """It is left out, and the others are not."""

@@ -1,5 +1,6 @@
 """What the log looks like, and what never gets into it."""
 
+import errno
 import json
 import logging
 
@@ -82,3 +83,35 @@ def test_tracebacks_without_variables(capsys, form):
     assert "ValueError: 18 bytes" in said
     assert "5ec2e7" not in said
     assert "7e2ce5" not in said
+
+
+def test_no_descriptors_is_said_once_a_second(capsys):
+    """Regression: asyncio says it, with a traceback, for each connection it expected.
+
+    A node of 256 descriptors wrote 700 lines a second while monitoring knocked.
+    """
+    set_up("info", "json", node="900a")
+    asyncio_logger = logging.getLogger("asyncio")
+    for _ in range(128):
+        asyncio_logger.error(
+            "socket.accept() out of system resource\nsocket: <fd=12>",
+            exc_info=OSError(errno.EMFILE, "Too many open files"),
+        )
+    asyncio_logger.error("something else")
+    records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(record["level"], record["message"]) for record in records] == [
+        ("warning", "admin: cannot accept: no descriptors; trying again in 1 s"),
+        ("error", "something else"),
+    ]
+
+
+def test_no_descriptors_is_said_again_later(capsys):
+    """It goes on being so, and somebody may only look now."""
+    set_up("info", "json", node="900a")
+    for moment in (100.0, 100.5, 101.0):
+        record = logging.makeLogRecord(
+            {"msg": "socket.accept() out of system resource", "created": moment}
+        )
+        record.name, record.levelno = "asyncio", logging.ERROR
+        logging.getLogger().handle(record)
+    assert len(capsys.readouterr().err.splitlines()) == 2

@@ -11,7 +11,7 @@ from derpnode.plane.contract import (
     Stats,
 )
 from derpnode.plane.python.lanes import Lanes
-from derpnode.plane.python.transport import Transport
+from derpnode.plane.python.transport import READ_SIZE, Transport
 from derpnode.wire.keys import NodeKey
 
 
@@ -28,16 +28,21 @@ NOT_HERE_RATE = 1.0
 """`NoRoute` events a second. Source: the same."""
 
 
+_LEAST_READ = 2048  # bytes that are worth a system call
+
+
 class Bucket:
     """A token bucket that may go into debt: a read is paid for after it was made."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("_at", "_burst", "_rate", "_tokens", "read_size")
 
     def __init__(self, limit: ReceiveLimit, now: float) -> None:
         self._rate = limit.rate
         self._burst = limit.burst
         self._tokens = float(limit.burst)
         self._at = now
+        self.read_size = min(READ_SIZE, max(_LEAST_READ, limit.rate // 4))
+        """Bytes to read at once: a quarter of a second, so that pings get through."""
 
     def spend(self, tokens: int, now: float) -> float:
         """Take tokens; return the seconds until the debt is paid, or 0."""

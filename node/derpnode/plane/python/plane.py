@@ -384,23 +384,26 @@ class PythonPlane:
         """
         self._in_turn = True
         self._finish_due = False
-        events = self._events
         told = False
-        while True:
-            self._outbox.flush_all()
-            if self._closing:
-                self._say_goodbye()
-            if not events:
-                break
-            batch = events.copy()
-            events.clear()
-            told = True
-            self._sink(batch)
-            for event in batch:
-                if type(event) is Activity or type(event) is Frame:
-                    self._go_on(event.id)
-        self._in_turn = False
+        try:
+            while self._write_out():
+                batch = self._events.copy()
+                self._events.clear()
+                told = True
+                self._sink(batch)
+                for event in batch:
+                    if type(event) is Activity or type(event) is Frame:
+                        self._go_on(event.id)
+        finally:
+            self._in_turn = False
         return told
+
+    def _write_out(self) -> bool:
+        """Write what is pending; say whether there are events to give up."""
+        self._outbox.flush_all()
+        if self._closing:
+            self._say_goodbye()
+        return bool(self._events)
 
     def _finish_soon(self) -> None:
         """See that what a command queued leaves, if no turn is under way."""
@@ -445,7 +448,8 @@ class PythonPlane:
         if c.held:  # attached a moment ago; the turn ends with what it waits for
             return
         held = len(c.rest)
-        count = c.transport.read(self._view[held:_ROOM])
+        limit = READ_SIZE if c.bucket is None else c.bucket.read_size
+        count = c.transport.read(self._view[held:_ROOM], limit)
         if count:
             self._frames(c, count)
 
