@@ -44,7 +44,7 @@ real: $(VENV)/.dev ## Run the tests with real peers and compiled loads
 check: $(VENV)/.dev ## Format, lint, import and type checks
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
-	@$(BIN)/lint-imports --no-cache --quiet
+	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 	@$(BIN)/mypy
 	@echo "all checks passed"
 

@@ -174,6 +174,7 @@ class MeshRegion:
 
     def _watched(self, connection: int) -> None:
         self._node.switchboard.send(connection, self._state())
+        self._links.hurry()  # whoever has dialled us may be the one we wait for
 
     def _state(self) -> bytes:
         node = self._node

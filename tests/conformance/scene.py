@@ -10,7 +10,8 @@ import hashlib
 import os
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -313,6 +314,17 @@ def free_nonce() -> bytes:
 def new_key() -> PrivateKey:
     """Make a key that nobody has."""
     return PrivateKey.from_seed(os.urandom(32))
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Measure what code costs without those who count its lines."""
+    before = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def http(method: str, target: str, *headers: str) -> bytes:

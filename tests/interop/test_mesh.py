@@ -107,6 +107,13 @@ def test_roaming(regions: Regions, client: str):
     hold(regions.mesh("ours", "pinned"), client, "roaming")
 
 
+@pytest.mark.parametrize(("near", "far"), [("900c", "900a"), ("900d", "900b")])
+def test_roaming_to_derper(regions: Regions, near: str, far: str):
+    """It suffices that the node which it left is ours."""
+    words = ["--from", near, "--to", far]
+    hold(regions.mesh("mixed", "ca"), "1.104", "roaming", *words)
+
+
 @pytest.mark.parametrize("client", ["1.102", "1.104"])
 def test_link_cut(regions: Regions, client: str):
     """Its routes are gone at once, and back within 2 s."""

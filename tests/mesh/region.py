@@ -122,11 +122,13 @@ class Person:
 class Place:
     """One node: where it is, what it is told, and how it is asked."""
 
-    def __init__(self, name: str, folder: Path, region_file: Path) -> None:
+    def __init__(
+        self, name: str, folder: Path, region_file: Path, host: str | None = None
+    ) -> None:
         self.name = name
-        self.host = fresh_address()
+        self.host = host or fresh_address()
         self.folder = folder / name
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         self._region_file = region_file
         self.config = self.configure()
 
@@ -283,7 +285,7 @@ class ChildNode(Place):
                 stdout=log,
                 stderr=log,
             )
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(2 * PATIENCE):
             while not await self._serves():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(LOOK)
 
@@ -306,6 +308,59 @@ class ChildNode(Place):
         self.process.wait(PATIENCE)
 
 
+class Wire:
+    """A way to a node that can go dark: what is under way then arrives later."""
+
+    def __init__(self, to: Place) -> None:
+        self.host = fresh_address()
+        self._to = to
+        self._lit = asyncio.Event()
+        self._lit.set()
+
+    @contextlib.asynccontextmanager
+    async def laid(self) -> AsyncGenerator["Wire", None]:
+        """Lead connections to the node until the block ends."""
+        async with asyncio.TaskGroup() as tasks:
+            job = tasks.create_task(self._lead(tasks))
+            yield self
+            job.cancel()
+
+    def darken(self) -> None:
+        """Let nothing through from now on, and tell nobody."""
+        self._lit.clear()
+
+    def light(self) -> None:
+        """Let everything through."""
+        self._lit.set()
+
+    async def _lead(self, tasks: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        jobs: list[asyncio.Task[None]] = []
+        with socket.create_server((self.host, DERP_PORT)) as server:
+            server.setblocking(False)
+            try:
+                while True:
+                    near, _ = await loop.sock_accept(server)
+                    far = socket.socket()
+                    far.setblocking(False)
+                    with contextlib.suppress(ConnectionError):
+                        await loop.sock_connect(far, (self._to.host, DERP_PORT))
+                    for one, other in ((near, far), (far, near)):
+                        jobs.append(tasks.create_task(self._carry(one, other)))
+            finally:
+                for job in jobs:
+                    job.cancel()
+
+    async def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with one, contextlib.suppress(OSError):
+            while data := await loop.sock_recv(one, 1 << 16):
+                await self._lit.wait()
+                await loop.sock_sendall(other, data)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+
 class Cluster:
     """The nodes of a region and their clients; whoever is left at the end is ended."""
 
@@ -325,6 +380,13 @@ class Cluster:
     def child(self, letter: str) -> ChildNode:
         """Prepare a node in a process of its own."""
         return ChildNode(f"900{letter}", self.folder, self.file)
+
+    def again(self, place: Place) -> LocalNode:
+        """Prepare to start a node again, in this process."""
+        letter = place.name[-1]
+        found = LocalNode(place.name, self.folder, self.file, place.host)
+        self.nodes[letter] = found
+        return found
 
     def write(self, *places: Place) -> None:
         """Put these nodes into the region's file, and no others."""

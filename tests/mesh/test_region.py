@@ -1,27 +1,32 @@
 """Real nodes in a region: they join, clients reach each other, members come and go."""
 
 import asyncio
+import itertools
 import logging
 import socket
 import time
-from itertools import product
 
 import pytest
 
 from derpmesh.link.peering import Peering
 from derpnode import node as node_module
 from derpnode.client import PeerGone, Received
+from derpnode.config import Address
 from derpnode.plane.contract import PlaneLimits
 from derpnode.relay.presence import PIECE
 from derpnode.relay.relay import Client
 from derpnode.wire.frames import DISCO_MAGIC
-from derpnode.wire.keys import NodeKey
-from derpnode.wire.payloads import GoneReason
+from derpnode.wire.keys import NodeKey, identity_json
+from derpnode.wire.payloads import GoneReason, Present, peer_gone, peer_present
+from tests.mesh.link.conversation import US
+from tests.mesh.link.relays import FakeRelay, announcing
 from tests.mesh.membership.registries import region_text
 from tests.mesh.region import (
+    DERP_PORT,
     MESH_KEY,
     OTHER_MESH_KEY,
     REGION,
+    Wire,
     cluster,
     fresh_key,
     measured,
@@ -158,7 +163,7 @@ async def test_packets_over_every_pair(region, trio):
     """Both ways, of every size that counts, in order; also on one node."""
     people = [await region.connect(node) for node in trio]
     sizes = (0, 1, 1200, 65_536)
-    for number, (sender, receiver) in enumerate(product(people, people)):
+    for number, (sender, receiver) in enumerate(itertools.product(people, people)):
         sent = [bytes([number]) * size for size in sizes]
         for data in sent:
             await sender.send(receiver, data)
@@ -351,6 +356,7 @@ async def test_wrong_mesh_key(region, caplog):
     assert errors(a)["900b"] == ""
     assert a.node.region.siblings_serving == 1
     assert MESH_KEY.text() not in caplog.text
+    assert "link 900c: up" not in caplog.messages
 
 
 def errors(node) -> dict[str, str]:
@@ -410,11 +416,84 @@ async def test_node_that_is_killed(region):
         await sender.told(PeerGone(lost.key, GoneReason.NOT_HERE))
     assert a.ups == {"900b"}
     assert errors(a)["900c"]
-    victim.process.wait()
-    await region.start(victim)
+    await region.start(region.again(victim))
     with measured("links to a node that was started again") as lasted:
-        await until(lambda: a.ups == {"900b", "900c"})
-        assert lasted() < 15.0
+        await until(lambda: "900c" in a.ups & b.ups)
+        assert lasted() < 3.0
+
+
+async def test_link_that_goes_dark(region, monkeypatch, caplog):
+    """No word from the kernel: pings tell. It is back soon after it is light again."""
+    monkeypatch.setattr("derpmesh.link.peering.PING_INTERVAL", 0.2)
+    a, b = region.place("a"), region.place("b")
+    async with Wire(b).laid() as wire:
+        way = Address(wire.host, DERP_PORT)
+        other = b.member.model_copy(update={"dial": way})
+        region.edit(region_text(REGION, a.member, other))
+        for node in (a, b):
+            await region.start(node)
+        await region.linked(a, b)
+        sender, receiver = await region.connect(a), await region.connect(b)
+        await receiver.send(sender, b"hello")
+        await sender.told(Received(receiver.key, b"hello"))
+        await until(lambda: receiver.key in routes(a))
+        with measured("a dark link is given up, at pings of 0.2 s") as lasted:
+            wire.darken()
+            await until(lambda: receiver.key not in routes(a))
+            assert lasted() < 3.0
+        await sender.told(PeerGone(receiver.key, GoneReason.DISCONNECTED))
+        assert errors(a)["900b"] == "no answer to pings for 0.6 s"
+        wire.light()
+        with measured("a link is back after it was dark") as lasted:
+            await reached(receiver, [sender])
+            assert lasted() < 5.0
+        assert sum("lost" in one for one in caplog.messages) == 1
+
+
+async def test_peer_that_flaps(region):
+    """Ten thousand changes a second, of keys that nobody needs; nobody suffers."""
+    a, b = region.place("a"), region.place("b")
+    (a.folder / "derper.key").write_text(identity_json(US))
+    (a.folder / "derper.key").chmod(0o600)
+    async with FakeRelay(flapping(rate=10_000, seconds=2.0)).running() as peer:
+        key_file = str(a.folder / "mesh.key")
+        url = f"http://127.0.0.1:{peer.port}"
+        a.configure(mesh={"key_file": key_file, "peers": [{"url": url}]})
+        region.write(a, b)
+        for node in (b, a):
+            await region.start(node)
+        one, two = await region.connect(a), await region.connect(b)
+        await until(lambda: a.ups == {url, "900b"})
+        slowest = 0.0
+        while a.ups == {url, "900b"}:
+            slowest = max(slowest, await one.client.ping())
+            await reached(two, [one])
+            await asyncio.sleep(0.01)
+        logger.info("measured: slowest ping beside a flapping peer: %.3f s", slowest)
+        assert slowest < 0.5
+    assert two.key in routes(a)
+    assert routes(a) <= {two.key, a.node.server_key}
+
+
+def flapping(rate: int, seconds: float):
+    """Behave as a relay whose clients come and go, and hang up in the end."""
+    keys = [NodeKey(number.to_bytes(32)) for number in range(1, 101)]
+    step = 0.01
+    changes = [
+        change
+        for key in keys
+        for change in (peer_present(Present(key)), peer_gone(key, GoneReason.NOT_HERE))
+    ]
+    burst = b"".join(itertools.islice(itertools.cycle(changes), int(rate * step)))
+
+    async def misbehave(_reader, writer) -> None:
+        began = time.monotonic()
+        while time.monotonic() < began + seconds:
+            writer.write(burst)
+            await writer.drain()
+            await asyncio.sleep(step)
+
+    return announcing(*keys, then=misbehave)
 
 
 # Presence in bulk.

@@ -168,18 +168,24 @@ func (s *streams) end() int {
 }
 
 // roaming: a client moves on, and its node hears nothing of it: the connection that
-// it leaves behind stays open and silent. Unlike at derper, it is reached in 2 s.
+// it leaves behind stays open and silent. Unlike at derper, it is reached in 2 s from
+// every node. It goes from the near to the distant node; round and round if they are
+// one.
 func roaming(t *T) {
 	const limit = 2 * time.Second
+	stops := []Node{t.Far}
+	if !t.Apart() {
+		stops = slices.Concat(t.Nodes[1:], t.Nodes)
+	}
 	shared := key.NewNode()
 	senders := t.everywhere(options{})
 	place := t.Login(options{key: shared, pings: deaf})
 	for _, sender := range senders {
 		t.Reach(sender, place)
 	}
-	for i := range 2 * len(t.Nodes) {
+	for _, stop := range stops {
 		old := place
-		place = t.Login(options{key: shared, pings: deaf, at: t.Nodes[(i+1)%len(t.Nodes)].Name})
+		place = t.Login(options{key: shared, pings: deaf, at: stop.Name})
 		began := time.Now()
 		for _, sender := range senders {
 			t.reachWithin(limit, sender, place)

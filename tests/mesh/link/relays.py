@@ -55,8 +55,8 @@ async def refuse_login(
     await reader.readexactly(len(CLIENT_INFO))
 
 
-def announcing(*keys: bytes) -> Behaviour:
-    """Be a relay with some clients, until hung up on."""
+def announcing(*keys: bytes, then: Behaviour = stay_silent) -> Behaviour:
+    """Be a relay with some clients; and then, by default, until hung up on."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -68,7 +68,7 @@ def announcing(*keys: bytes) -> Behaviour:
             writer.write(frame(FrameType.PEER_PRESENT, key))
         question = await reader.readexactly(len(FIRST_PING))
         writer.write(encode_frame(FrameType.PONG, question[5:]))
-        await stay_silent(reader, writer)
+        await then(reader, writer)
 
     return serve
 

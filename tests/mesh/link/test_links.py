@@ -224,6 +224,30 @@ def test_link_that_does_not_hold_is_dialled_later_each_time(world):
         assert len(world.plane.dials) == dialled + 1
 
 
+def test_regression_peer_that_is_back_is_dialled_at_once(world):
+    """When it has dialled us; links that are up, or ourselves, are left alone.
+
+    After an outage nobody could reach its clients from elsewhere for up to 15 s.
+    """
+    good = world.bring_up(B)
+    world.want(B, C)
+    world.refuse()
+    for _ in range(20):
+        world.pong(good)
+        world.wait(4.0)
+        if world.states["900c"] == "connecting":
+            world.refuse()
+    before = len(world.plane.dials)
+    world.links.hurry()
+    assert len(world.plane.dials) == before
+    world.wait(TICK)
+    assert len(world.plane.dials) == before + 1
+    world.refuse()
+    world.wait(TICK)
+    assert len(world.plane.dials) == before + 1
+    assert world.states == {"900b": "up", "900c": "waiting"}
+
+
 def test_error_is_shown_until_the_link_is_up(world, caplog):
     """And is logged once for as long as it is the same."""
     world.want(B)

@@ -105,7 +105,8 @@ def region_text(region: Region, *members: Member) -> str:
 
 
 def _entry(found: Member) -> dict[str, object]:
-    fields = {name: getattr(found, name) for name in found.model_fields_set}
+    said = [name for name in Member.model_fields if name in found.model_fields_set]
+    fields = {name: getattr(found, name) for name in said}
     return {
         name: value if isinstance(value, bool | int) else str(value)
         for name, value in fields.items()

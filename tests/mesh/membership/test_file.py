@@ -163,6 +163,7 @@ async def test_regression_half_written_file_after_a_broken_one(operator, watched
     operator.path.write_text("")
     await watched.quiet()
     half, name, rest = THREE.partition("- name: 901c")
+    assert rest
     with operator.path.open("w") as file:
         file.write(half)
         file.flush()

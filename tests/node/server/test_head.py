@@ -17,6 +17,7 @@ from derpnode.server.head import (
     head_size,
     parse_head,
 )
+from tests.conformance.scene import untraced
 
 
 SMALL = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -208,7 +209,7 @@ def test_no_head_stalls_the_loop(head):
     costs = []
     for _ in range(5):
         started = time.thread_time()
-        with contextlib.suppress(BadRequest):
+        with contextlib.suppress(BadRequest), untraced():
             parse_head(head[: head_size(head)])
         costs.append(time.thread_time() - started)
     assert min(costs) < 0.005
