@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = "interop or load"
+TESTS_FAILED = 1  # pytest's exit status for that, and for nothing else
 
 GATES = (
     (100, ("node/derpnode/wire/*", "node/derpnode/relay/*")),
@@ -28,12 +29,29 @@ def run(*command: str, env: dict[str, str] | None = None) -> int:
     return subprocess.run(step, cwd=ROOT, env=env, check=False).returncode
 
 
+def check(runner: Sequence[str], marked: str, *more: str) -> int:
+    """Run the tests that are so marked; those that fail once more, each alone.
+
+    Many of them keep time with real sockets and processes. What fails beside
+    others and not alone is named, to be mended, and does not fail the run; what
+    fails alone does.
+    """
+    words = [*runner, "-q", "-rs", "-m", marked]
+    status = run(*words, *more)
+    if status != TESTS_FAILED:
+        return status
+    status = run(*words, "--last-failed", "--last-failed-no-failures=none")
+    if status == 0:
+        told = "!!! UNSTEADY: the failures above did not come back alone; mend them"
+        print(f"\n{told}", flush=True)  # noqa: T201
+    return status
+
+
 def unit() -> int:
     """Run what needs nothing but Python, and hold the coverage to its gates."""
     run("coverage", "erase")
-    status = run(
-        "coverage", "run", "-m", "pytest", "-q", "-n", "2", "-m", f"not ({REAL})"
-    )
+    covered = ("coverage", "run", "-m", "pytest")
+    status = check(covered, f"not ({REAL})", "-n", "2")
     run("coverage", "combine", "--quiet")
     for least, patterns in GATES:
         include = f"--include={','.join(patterns)}"
@@ -43,7 +61,7 @@ def unit() -> int:
 
 def real() -> int:
     """Run what needs real peers and compiled loads."""
-    return run("pytest", "-q", "-rs", "-m", REAL)
+    return check(("pytest",), REAL)
 
 
 def soak() -> int:

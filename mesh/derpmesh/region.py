@@ -29,7 +29,7 @@ TICK = 0.25
 
 
 def _looks() -> Iterator[float]:
-    """Give the delays between two looks at a broken file: nobody is spared by more."""
+    """Give the delays between two looks at a broken file: a look costs nothing."""
     return itertools.repeat(INTERVAL)
 
 

@@ -336,12 +336,16 @@ class Wire:
     async def _lead(self, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         jobs: list[asyncio.Task[None]] = []
-        with socket.create_server((self.host, DERP_PORT)) as server:
+        with contextlib.ExitStack() as sockets:
+            address = (self.host, DERP_PORT)
+            server = sockets.enter_context(socket.create_server(address))
             server.setblocking(False)
             try:
                 while True:
                     near, _ = await loop.sock_accept(server)
                     far = socket.socket()
+                    sockets.enter_context(near)
+                    sockets.enter_context(far)
                     far.setblocking(False)
                     with contextlib.suppress(ConnectionError):
                         await loop.sock_connect(far, (self._to.host, DERP_PORT))
@@ -353,7 +357,7 @@ class Wire:
 
     async def _carry(self, one: socket.socket, other: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with one, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             while data := await loop.sock_recv(one, 1 << 16):
                 await self._lit.wait()
                 await loop.sock_sendall(other, data)

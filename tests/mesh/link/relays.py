@@ -98,13 +98,21 @@ class FakeRelay:
             yield self
         finally:
             server.close()
-            self.hang_up()
-            await server.wait_closed()
+            await self._end(server)
 
     def hang_up(self) -> None:
         """End every connection, as a process does that is killed."""
         for writer in self._writers:
             writer.transport.abort()
+
+    async def _end(self, server: asyncio.Server) -> None:
+        """Hang up on everybody; also on those whose handshake is under way."""
+        async with asyncio.timeout(PATIENCE):
+            self.hang_up()
+            while _connections(server):
+                await asyncio.sleep(TICK / 10)
+                self.hang_up()
+            await server.wait_closed()
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -127,6 +135,12 @@ class FakeRelay:
             "tls": self._leaf is not None,
         }
         return Target(name, **(plain | about))
+
+
+def _connections(server: asyncio.Server) -> int:
+    """Count those that are open; the name is another since Python 3.13."""
+    count: int = getattr(server, "_active_count", 0)
+    return count or len(getattr(server, "_clients", ()))
 
 
 def server_context(leaf: Issued) -> ssl.SSLContext:

@@ -93,7 +93,7 @@ async def test_peer_in_the_clear(links):
     async with FakeRelay(announcing(A, B)).running() as relay:
         links.want(relay.target("plain"))
         await links.until_up("plain")
-    assert links.status("plain").keys == 2
+        assert links.status("plain").keys == 2
 
 
 async def test_peer_that_refuses(links, good):
@@ -188,5 +188,5 @@ async def test_bad_peers_leave_a_good_one_alone(links, good, monkeypatch):
         await links.until_up("good")
         for target in bad:
             assert await links.error(target.name)
-    found = links.status("good")
-    assert (found.error, found.keys) == ("", 1)
+        found = links.status("good")
+        assert (found.error, found.keys) == ("", 1)

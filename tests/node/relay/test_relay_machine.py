@@ -11,6 +11,7 @@ from hypothesis.stateful import (
     consumes,
     initialize,
     invariant,
+    multiple,
     rule,
 )
 
@@ -58,11 +59,16 @@ class RelayMachine(RuleBasedStateMachine):
 
     @initialize(target=connections, deaf=st.booleans(), piece=st.integers(1, 3))
     def begin(self, deaf, piece):
-        """Somebody watches from the start: most of what can happen is news."""
+        """Two clients talk and somebody watches: what happens is news to all."""
         presence_module.PIECE = piece
-        connection = self.connect(M, mesh=True, acks=False, deaf=deaf)
-        self.ask_to_watch(connection)
-        return connection
+        watcher = self.connect(M, mesh=True, acks=False, deaf=deaf)
+        self.ask_to_watch(watcher)
+        clients = [
+            self.connect(key, mesh=False, acks=True, deaf=False) for key in (A, B)
+        ]
+        self.receive(clients[0], B)
+        self.receive(clients[1], A)
+        return multiple(watcher, *clients)
 
     # Clients.
 
@@ -92,16 +98,18 @@ class RelayMachine(RuleBasedStateMachine):
         self.relay.unregister(connection)
         self.check_told(told)
 
+    @rule(connection=connections, key=keys, acks=st.booleans())
+    def visit(self, connection, key, acks):
+        """Come, send something, and leave."""
+        visitor = self.connect(key, mesh=False, acks=acks, deaf=False)
+        self.receive(connection, key)
+        self.leave(visitor)
+
     @rule(connection=connections)
     def speak(self, connection):
         self.region.speak(connection)
         self.relay.spoke(connection)
         self.check_told()
-
-    @rule(connection=connections, other=connections)
-    def receive_from_one_who_was_here(self, connection, other):
-        clients = {client.connection: client.key for client in self.relay.clients()}
-        self.receive(connection, clients.get(other, A))
 
     @rule(connection=connections, key=keys)
     def receive(self, connection, key):

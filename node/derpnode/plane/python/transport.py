@@ -16,6 +16,10 @@ READ_SIZE = 128 * 1024
 """Bytes asked of the kernel in one read."""
 
 _RECORD = 16 * 1024
+"""Bytes of the largest record, and of what is put into OpenSSL's buffers at a time.
+These never shrink: a client keeps, as long as it stays, room for the most that it ever
+had in them."""
+
 _UNANSWERED = 16 * 1024  # bytes of answers to key updates, with nothing else to write
 _SHARED = bytearray(READ_SIZE)
 _SHARED_VIEW = memoryview(_SHARED)
@@ -153,7 +157,7 @@ class Tls(Plain):
         Raises:
             PeerClosed: Nothing more will come.
         """
-        return _SHARED_VIEW[: super().read(_SHARED_VIEW)]
+        return _SHARED_VIEW[: super().read(_SHARED_VIEW, _RECORD)]
 
     def read(self, view: memoryview, limit: int = READ_SIZE) -> int:
         """See `Transport`."""
@@ -163,8 +167,19 @@ class Tls(Plain):
             return 0
         if count == 0:
             raise PeerClosed
-        self._incoming.write(_SHARED_VIEW[:count])
-        return self.decrypt(view)
+        if count <= _RECORD:
+            self._incoming.write(_SHARED_VIEW[:count])
+            return self.decrypt(view)
+        filled = 0
+        for at in range(0, count, _RECORD):
+            self._incoming.write(_SHARED_VIEW[at : min(at + _RECORD, count)])
+            try:
+                filled += self.decrypt(view[filled:])
+            except PeerClosed:
+                if not filled:
+                    raise
+                break
+        return filled
 
     def decrypt(self, view: memoryview) -> int:
         """Fill `view` from what was received before."""
@@ -192,12 +207,10 @@ class Tls(Plain):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """See `Transport`."""
-        write = self._session.write
-        done = write(data)
-        if done < len(data):
-            view = memoryview(data)
-            while done < len(view):
-                done += write(view[done:])
+        if len(data) > _RECORD:
+            self._write_records(memoryview(data))
+            return
+        self._session.write(data)
         out = self._outgoing.read()
         if self.unsent:  # a part of the handshake, at the most
             out = bytes(self.unsent) + out
@@ -208,6 +221,20 @@ class Tls(Plain):
             sent = 0
         if sent < len(out):
             self.unsent = memoryview(out)[sent:]
+
+    def _write_records(self, data: memoryview) -> None:
+        """Encrypt record by record; send all of them in one piece."""
+        records = [bytes(self.unsent)]
+        self.unsent = b""
+        for at in range(0, len(data), _RECORD):
+            self._session.write(data[at : at + _RECORD])
+            records.append(self._outgoing.read())
+        try:
+            sent = self._sock.sendmsg(records)
+        except BlockingIOError:
+            sent = 0
+        if sent < sum(map(len, records)):
+            self.unsent = memoryview(b"".join(records))[sent:]
 
     def finish(self) -> None:
         """See `Transport`."""
