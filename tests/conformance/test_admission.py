@@ -106,7 +106,6 @@ async def test_c46_no(start, script, url, status, body):
     assert not await place.accepts(ClientInfo())
 
 
-@pytest.mark.xfail(reason="admission/url.py: yarl's error ends the node", strict=True)
 @pytest.mark.parametrize(
     "location", ["http://[", "//host:port", "http://\x80/", "//[]@"]
 )

@@ -26,8 +26,8 @@ import pytest
 Tls = Literal["pinned", "ca"]
 Server = Literal["ours", "derper-1.102", "derper-1.104"]
 
-# Seconds that a relay may take to be ready, and to be gone.
-START_LIMIT = 30.0
+# Seconds that a relay may take to be ready, and to be gone; the machine may be busy.
+START_LIMIT = 60.0
 STOP_LIMIT = 10.0
 
 LOOPBACK = "127.0.0.1"

@@ -146,7 +146,7 @@ class Meshed:
         self.region.document.write_text(json.dumps(self.region.demo))
 
 
-def eventually(question: Callable[[], bool], what: str, limit: float = 20.0) -> float:
+def eventually(question: Callable[[], bool], what: str, limit: float = 40.0) -> float:
     """Ask until the answer is yes; return how many seconds that took."""
     began = time.monotonic()
     while not question():

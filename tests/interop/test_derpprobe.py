@@ -13,7 +13,7 @@ from tests.interop.region import Region
 from tests.support.peers import peer
 
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(150)]
 
 
 def probe_map(region: Region, folder: Path) -> Path:

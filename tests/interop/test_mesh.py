@@ -15,7 +15,7 @@ from tests.interop.region import Region, Server, Tls, ask
 from tests.interop.relays import eventually, meshed
 
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(100)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(150)]
 
 # What holds at one node holds across the mesh.
 PAIRS = [
@@ -169,7 +169,6 @@ def test_derper_knows_no_pins(built: None, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
 def test_links_last(regions: Regions, long_checks: LongChecks):
     """No link is lost for more than a minute, whoever comes and goes.
 

@@ -79,8 +79,12 @@ class Url(HttpSource):
             status, location, answer = await self._post(url, body)
             if status not in _REDIRECTS:
                 return self._judge(status, answer)
-            target = url.join(yarl.URL(location))
-            if status not in _KEEPS_BODY or not _is_same_host(url, target):
+            target = _joined(url, location)
+            if (
+                target is None
+                or status not in _KEEPS_BODY
+                or not _is_same_host(url, target)
+            ):
                 return self.unknown(f"answered {status}, a redirect elsewhere")
             url = target
         return self.unknown(f"more than {MAX_REDIRECTS} redirects")
@@ -107,6 +111,16 @@ class Url(HttpSource):
         async with self.session.post(url, data=body, allow_redirects=False) as answer:
             location = answer.headers.get("Location", "")
             return answer.status, location, await read_capped(answer, MAX_ANSWER)
+
+
+def _joined(url: yarl.URL, location: str) -> yarl.URL | None:
+    """Resolve where an answer sends us; None if that is no URL."""
+    try:
+        target = url.join(yarl.URL(location))
+        target.port  # noqa: B018 - judged only when it is looked at
+    except (ValueError, IndexError):  # yarl trips over `//[]@`
+        return None
+    return target
 
 
 def _is_same_host(old: yarl.URL, new: yarl.URL) -> bool:
