@@ -15,7 +15,7 @@ from tests.load.node import Node
 from tests.load.scale import LIMIT
 
 
-BUSY_FACTOR = 10
+BUSY_FACTOR = 50
 """By how much a tail may be longer where others use the CPUs: it is theirs then. What
 these tests are there to find, waiting for a peer that does nothing, is longer still."""
 

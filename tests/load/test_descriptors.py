@@ -42,7 +42,7 @@ def test_no_descriptors_is_no_storm_and_passes(generator, start_node, say):
         ):
             report = generator.run(
                 node,
-                *("silent", "--rate", 200, "--seconds", sized(60, 6), "--watch", 10),
+                *("silent", "--rate", 200, "--seconds", sized(60, 6), "--watch", 6),
                 *("--healthy", 4, "--healthy-rate", 100),
             )
         lines = node.log()[said:]

@@ -28,7 +28,7 @@ def test_a_fight_over_a_key_disturbs_nobody(generator, start_node, say):
             report = generator.run(
                 node,
                 *("dupfight", "--reconnects", RECONNECTS, "--pairs", 1),
-                *("--rate", 200, "--seconds", sized(60, 5)),
+                *("--rate", 200, "--seconds", sized(60, 4)),
             )
             reports.append(report)
             ratio, limit = (
