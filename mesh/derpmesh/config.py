@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from derpnode.config import FilePath, NodeConfig, Section, read_config
 from derpnode.errors import ConfigError
@@ -23,8 +22,6 @@ class DaemonConfig(NodeConfig):
     def problems(self) -> Iterator[ConfigError]:
         """Yield what is wrong between sections; each alone is already valid."""
         yield from super().problems()
-        for number, peer in enumerate(self.mesh.peers):
-            yield from _check_url(f"mesh.peers.{number}.url", peer.url)
         if self.mesh.key_file is not None:
             return
         for setting, wanted in (
@@ -36,22 +33,8 @@ class DaemonConfig(NodeConfig):
                     setting,
                     str(wanted),
                     reason="nodes mesh only with a key they share",
-                    hint="set mesh.key_file; derpctl key mesh generate makes one",
+                    hint="set mesh.key_file; `openssl rand -hex 32` makes one",
                 )
-
-
-def _check_url(setting: str, text: str) -> Iterator[ConfigError]:
-    try:
-        url = urlsplit(text)
-        host, _port = url.hostname, url.port
-    except ValueError as exc:
-        reason = str(exc)
-    else:
-        if host:
-            return
-        reason = "no host in it"
-    hint = "write https://HOST or https://HOST:PORT"
-    yield ConfigError(setting, text, reason[0].lower() + reason[1:], hint)
 
 
 def load_daemon_config(

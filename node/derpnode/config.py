@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, cast, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -124,6 +125,11 @@ def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         message = "not an http:// or https:// URL"
         raise ValueError(message)
+    url = urlsplit(text)  # says what is wrong with brackets
+    if not url.hostname:
+        message = "no host in it"
+        raise ValueError(message)
+    _ = url.port  # says what is wrong with it
     return text
 
 

@@ -9,7 +9,7 @@ from derpnode.config import InvalidConfig
 OPEN = ("derp.listen=['127.0.0.1:0']", "admission.mode=open")
 KEY = "mesh.key_file=/etc/derpmesh/mesh.key"
 FILE = "registry.file=/etc/derpmesh/region.yaml"
-HINT = "write https://HOST or https://HOST:PORT"
+HINT = "see docs/reference/configuration.md"
 
 
 def load(*settings):
@@ -48,7 +48,7 @@ def test_mesh_without_a_key(setting, name, value):
     assert problem.startswith(f"{name} = {value}")
     assert problem.endswith(
         ": nodes mesh only with a key they share; "
-        "set mesh.key_file; derpctl key mesh generate makes one"
+        "set mesh.key_file; `openssl rand -hex 32` makes one"
     )
 
 
