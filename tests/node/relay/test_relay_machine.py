@@ -53,6 +53,7 @@ class RelayMachine(RuleBasedStateMachine):
         self.mesh: set[int] = set()
         self.deaf: set[int] = set()  # they never read what they are sent
         self.unread: set[int] = set()  # they were sent something since they drained
+        self.busy: set[int] = set()  # the same, of presence
         self.seen: set[Pair] = set()  # what the plane remembers
         self.view: dict[int, set[NodeKey]] = {}  # who is here, by all that was sent
         self.believed: dict[int, set[NodeKey]] = {}  # the same by presence alone
@@ -148,8 +149,7 @@ class RelayMachine(RuleBasedStateMachine):
     def drain(self, connection):
         """What a connection was sent has left, or it is said twice."""
         if connection not in self.deaf:
-            self.unread.discard(connection)
-            self.relay.drained(connection)
+            self.drained(connection)
         self.check_told()
 
     @rule(connection=connections)
@@ -214,14 +214,19 @@ class RelayMachine(RuleBasedStateMachine):
     def forget(self, connection):
         """Do what the plane does when a connection ends."""
         self.seen = {pair for pair in self.seen if pair[0] != connection}
+        self.busy.discard(connection)
         self.world.duplicates.discard(connection)
         self.world.questioned.discard(connection)
+
+    def drained(self, connection):
+        self.unread.discard(connection)
+        self.busy.discard(connection)
+        self.relay.drained(connection)
 
     def read_all(self, connection):
         """Whoever has read everything knows everything."""
         while connection in self.unread:
-            self.unread.discard(connection)
-            self.relay.drained(connection)
+            self.drained(connection)
             self.check_told()
         if connection in self.region.watching:
             assert self.view[connection] == self.region.local()
@@ -232,7 +237,9 @@ class RelayMachine(RuleBasedStateMachine):
         sent = Counter(self.take_news())
         presence = sent - expected
         assert expected <= sent
-        assert {to for to, _ in presence} <= self.region.watching
+        watchers = {to for to, _ in presence}
+        assert watchers <= self.region.watching - self.busy
+        self.busy |= watchers
         for to, item in presence.elements():
             self.note(self.believed[to], item)
         batches = Counter(to for to, _ in presence.elements())
@@ -301,9 +308,8 @@ class RelayMachine(RuleBasedStateMachine):
         assert self.relay.watchers == len(self.region.watching)
         for connection, watcher in self.relay.presence._watchers.items():
             assert connection in self.region.watching
-            if watcher.busy:
-                assert connection in self.unread
-            else:
+            assert watcher.busy == (connection in self.busy)
+            if not watcher.busy:
                 assert len(watcher) == 0
                 assert self.view[connection] == self.region.local()
                 assert self.believed[connection] == self.region.local()
