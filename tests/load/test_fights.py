@@ -11,6 +11,9 @@ pytestmark = [pytest.mark.load, pytest.mark.slow, pytest.mark.timeout(LIMIT)]
 
 ROUNDS = 3
 RECONNECTS = 20
+MOST = sized(0.05, 0.1)
+"""Part of a CPU; in a few seconds it cannot be measured better than that."""
+
 CONNECTIONS = "derpmesh_connections"
 
 
@@ -40,7 +43,7 @@ def test_a_fight_over_a_key_disturbs_nobody(generator, start_node, say):
             ) / report.number("fought.wall_s")
             say(
                 f"L11: {report.number('logins'):.0f} reconnects for {more:.1%} of a CPU"
-                f" (5 %; {RECONNECTS * login:.1%} by what logins cost),"
+                f" ({MOST:.0%}; {RECONNECTS * login:.1%} by what logins cost),"
                 f" {report.number('leaked_files'):.0f} files leaked, third party lost"
                 f" {report.number('lost_packets'):.0f}, p99 x {ratio:.1f} ({limit}),"
                 f" others use {report.others('fought'):.1f} CPUs"
@@ -48,7 +51,7 @@ def test_a_fight_over_a_key_disturbs_nobody(generator, start_node, say):
             assert report.is_ok, report.document
             assert report.number("leaked_files") <= 0
             assert report.number("lost_packets") == 0
-            assert more <= max(0.05, 2 * RECONNECTS * login)
+            assert more <= max(MOST, 2 * RECONNECTS * login)
             # The node's checks of itself come and go.
             assert becomes(lambda: node.metric(CONNECTIONS) <= usual, within=5)  # noqa: B023
             if ratio <= limit:

@@ -13,6 +13,9 @@ MIB = 1 << 20
 CAP = 4096
 """`limits.handshakes` by default."""
 
+OWN = 1
+"""The node's handshake with itself, by which it asks whether it is well: no limit."""
+
 
 def test_silent_flood_costs_little_and_lets_clients_in(generator, start_node, say):
     """1,000 connections a second that say nothing: 200 MiB at most, and it comes back.
@@ -44,7 +47,7 @@ def test_silent_flood_costs_little_and_lets_clients_in(generator, start_node, sa
     assert report.is_ok, report.document
     assert report.number("still_open") == 0
     assert report.number("healthy.lost_packets") == 0
-    assert max(held) <= CAP
+    assert max(held) <= CAP + OWN
     assert grown <= 200 * 1024
     assert fell
     assert p99(took) <= max(3, 3 * p99(before))
@@ -83,4 +86,4 @@ def test_slow_strangers_are_gone_in_time(
     assert report.number("still_open") == 0
     assert report.number("closed_age_ms.max") <= 20_000
     assert report.number("healthy.lost_packets") == 0
-    assert max(held) <= cap
+    assert max(held) <= cap + OWN

@@ -628,12 +628,14 @@ async def test_close_does_not_wait_for_the_deaf(
 
     async def deaf(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.pause_reading()
-        await asyncio.sleep(0.3)
+        await over.wait()
 
+    over = asyncio.Event()
     stream = await Relay("127.0.0.1", await start(deaf), None).open()
     stream._transport.write(bytes(32 << 20))
-    async with asyncio.timeout(0.2):
+    async with asyncio.timeout(5):
         await stream.close()
+    over.set()
 
 
 @pytest.mark.parametrize(

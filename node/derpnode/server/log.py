@@ -9,6 +9,7 @@ import structlog
 from structlog.typing import Processor
 
 
+_REMIND: Final = 10.0  # seconds until the same is said again
 _NO_ACCEPT: Final = "socket.accept() out of system resource"
 
 
@@ -63,7 +64,7 @@ def set_up(
 
 
 class _OutOfDescriptors(logging.Filter):
-    """Says once a second, in our words, that the admin listener cannot accept.
+    """Says now and then, in our words, that the admin listener cannot accept.
 
     When descriptors run out asyncio says so, with a traceback, for each connection
     that might be waiting: 128 times a second and listener.
@@ -78,7 +79,7 @@ class _OutOfDescriptors(logging.Filter):
         """Let everything else through as it is."""
         if record.name != "asyncio" or not str(record.msg).startswith(_NO_ACCEPT):
             return True
-        if 0 <= record.created - self._said < 1:
+        if 0 <= record.created - self._said < _REMIND:
             return False
         self._said = record.created
         record.levelno, record.levelname = logging.WARNING, "WARNING"

@@ -19,6 +19,13 @@ Unlike derper, which goes to 10,000: Python's parser recurses, and a stack of
 that depth is not ours to spend. No known client nests at all.
 """
 
+MAX_BRACKETS = 1 << 13
+"""Brackets in all.
+
+Unlike derper, which has no such limit: a quarter of a mebibyte of empty lists would
+cost as much as a thousand logins. No known client sends more than one pair.
+"""
+
 _MAX_DIGITS = 20  # a signed 64-bit integer and its sign
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NOT_BRACKETS = bytes(set(range(256)) - set(_STEP))
@@ -34,10 +41,9 @@ def parse_object(body: bytes) -> tuple[tuple[str, object], ...]:
     members too, an array is a list, and an integer beyond 64 bits is a float.
 
     Raises:
-        BadPayload: Not one JSON object, or nested beyond `MAX_NESTING`.
+        BadPayload: Not one JSON object, or beyond `MAX_NESTING` or `MAX_BRACKETS`.
     """
-    if _nesting(body) > MAX_NESTING:
-        raise BadPayload("JSON", f"nested deeper than {MAX_NESTING}")
+    _check_brackets(body)
     try:
         document: object = json.loads(
             body.decode("utf-8", "replace"),
@@ -54,12 +60,15 @@ def parse_object(body: bytes) -> tuple[tuple[str, object], ...]:
     return document
 
 
-def _nesting(body: bytes) -> int:
-    """Count the brackets open at once, at worst; strings do not count."""
+def _check_brackets(body: bytes) -> None:
+    """Count brackets, in all and open at once; those in strings are text."""
     if body.count(b"[") + body.count(b"{") <= MAX_NESTING:
-        return 0  # the usual case, at the speed of memchr
+        return  # the usual case, at the speed of memchr
     brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
-    return max(accumulate(_STEP[bracket] for bracket in brackets), default=0)
+    if len(brackets) > MAX_BRACKETS:
+        raise BadPayload("JSON", f"more than {MAX_BRACKETS} brackets")
+    if max(accumulate(_STEP[bracket] for bracket in brackets), default=0) > MAX_NESTING:
+        raise BadPayload("JSON", f"nested deeper than {MAX_NESTING}")
 
 
 def _integer(digits: str) -> int | float:

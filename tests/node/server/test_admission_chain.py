@@ -122,7 +122,7 @@ async def test_the_first_yes_wins(admission):
     """Nobody waits for the slower ones; they are told to stop."""
     fast, slow = Fake("fast"), Fake("slow")
     slow.go.clear()
-    async with asyncio.timeout(0.05):
+    async with asyncio.timeout(5):
         verdict = await admission(slow, fast).decide(KEY, IP)
     assert verdict.source == "fast"
     assert slow.cancelled == 1
@@ -582,14 +582,17 @@ async def test_hook_flaps(hooked, clock):
 
 
 async def test_decisions_from_memory_are_fast(hooked, clock):
-    """With the hook dead and its guard resting, a decision costs no wait."""
+    """With the hook dead and its guard resting, a decision costs no wait.
+
+    One that asked would wait for the hook's timeout.
+    """
     chain, hook = hooked
     await chain.decide(KEY, IP)
     hook.answer = sleepy
     clock.now += 1000
     for _ in range(3):
         await chain.decide(KEY, IP)
-    async with asyncio.timeout(0.05):
+    async with asyncio.timeout(20 * TERMS.timeout):
         for number in range(100):
             assert (await chain.decide(KEY, IP)).allowed
             assert not (await chain.decide(key(number), "127.0.0.1")).allowed

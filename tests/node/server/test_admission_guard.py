@@ -167,10 +167,14 @@ async def test_so_many_at_once(source, clock):
     assert {task.result().outcome for task in tasks} == {ALLOW}
 
 
-async def test_a_crowd_before_a_dead_source(guard, source):
-    """The first wave finds out; nobody waits much longer than one timeout."""
+async def test_a_crowd_before_a_dead_source(source, clock):
+    """The first wave finds out; nobody waits much longer than one timeout.
+
+    One wave after the other, it would be sixteen.
+    """
+    guard = Guard(source, timeout=0.5, clock=clock)
     source.go.clear()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(5):
         verdicts = await asyncio.gather(*(guard.ask(KEY, IP) for _ in range(500)))
     assert {verdict.outcome for verdict in verdicts} == {UNKNOWN}
     assert source.questions == CONCURRENCY

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derpnode.wire.errors import BadPayload
-from derpnode.wire.gojson import MAX_NESTING, parse_object
+from derpnode.wire.gojson import MAX_BRACKETS, MAX_NESTING, parse_object
 
 
 def nested(depth: int, *, width: int = 1) -> bytes:
@@ -79,6 +79,14 @@ def test_many_brackets_are_not_deep():
     """Brackets side by side, or inside strings, do not nest."""
     assert parse_object(nested(3, width=1000))
     assert parse_object(b'{"x":"' + b'[\\"' * 1000 + b'"}')
+
+
+def test_many_brackets_are_too_many():
+    """Well-formed, but dear: as many as fit one frame would take 50 ms."""
+    lists = b'{"x":[' + b"[]," * (MAX_BRACKETS // 2)
+    with pytest.raises(BadPayload, match=r"^JSON: more than 8192 brackets$"):
+        parse_object(lists + b"1]}")
+    assert parse_object(lists[: -3 * 2] + b"1]}")
 
 
 def test_brackets_after_a_broken_string_still_count():

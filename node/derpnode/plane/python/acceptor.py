@@ -33,7 +33,7 @@ BACKLOG = 4096
 _BATCH = 64
 _RETRY = 0.25  # seconds without accepting when descriptors ran out
 _NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks TLS.\n"
-_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_REMIND = 10.0  # seconds until the same failure is said again
 
 
 class RateBucket:
@@ -221,6 +221,7 @@ class Acceptor:
         self._counters = counters
         self._poll = poll
         self._spoke = spoke
+        self._complaint: int | None = None
         self._complained = 0.0
         self.gate = Gate()
         self.listeners: dict[int, Listener] = {}
@@ -287,8 +288,8 @@ class Acceptor:
         """Stop accepting for a moment: a full table would wake us for ever."""
         listener.paused_until = now + _RETRY
         self._poll.modify(listener.sock.fileno(), 0)
-        if exc.errno not in _OUT_OF_RESOURCES or now - self._complained > 1:
-            self._complained = now
+        if exc.errno != self._complaint or now - self._complained > _REMIND:
+            self._complaint, self._complained = exc.errno, now
             logger.warning("accept: %s; trying again in %.2f s", exc.strerror, _RETRY)
 
     def refuse(self, silent: Silent, why: Refusal, answer: bytes = b"") -> None:

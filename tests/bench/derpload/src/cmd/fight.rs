@@ -57,6 +57,8 @@ impl Ring {
     ) {
         if let Some(id) = self.fighters[side].take() {
             swarm.close(id);
+            // Its id goes to the next, who must not speak before it has come in.
+            self.arrived.retain(|&arrived| arrived != id);
         }
         match swarm.connect(Role::Client, &common.target, identity, Dial::default()) {
             Ok(id) => self.fighters[side] = Some(id),
