@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.interop.region import Node, Server
+from tests.interop.relays import meshed
 from tests.support.peers import MissingTool
 
 
@@ -51,6 +53,8 @@ class Endpoint:
     stun_port: int
     pid: int
     """The process whose CPU time and memory count, with its children."""
+    other: "Endpoint | None" = None
+    """A second node that is meshed with this one."""
 
 
 class Relay(ABC):
@@ -134,6 +138,38 @@ class Demo(Relay):
             raise RelayNotStarted(self.name, reason) from error
 
 
+class Meshed(Relay):
+    """Two relays that forward to each other, both on the one CPU.
+
+    Args:
+        server: Whose they are.
+    """
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.name = name
+        self._server = server
+
+    @contextlib.contextmanager
+    def up(self, cpu: int) -> Iterator[Endpoint]:
+        """Run two new relays; see :class:`Relay`."""
+        servers = [self._server] * 2
+        with scratch() as folder, meshed(servers, folder, "ca", start=False) as region:
+            for relay in region.relays.values():
+                relay.command = [*_pinned(cpu), *relay.command]
+            try:
+                region.start()
+            except AssertionError as error:
+                raise RelayNotStarted(self.name, str(error)) from error
+            near, far = (relay.node for relay in region.relays.values())
+            yield _endpoint(near, _endpoint(far))
+
+
+def _endpoint(node: Node, other: Endpoint | None = None) -> Endpoint:
+    address = socket.gethostbyname(node["host"])
+    ports = node["derp_port"], node["stun_port"]
+    return Endpoint(address, node["host"], *ports, node["pid"], other)
+
+
 DEMO = (
     *(sys.executable, "-m", "derpctl", "demo", "--nodes", "1", "--hold"),
     *("-o", "json", "--dir", "{dir}"),
@@ -152,13 +188,11 @@ def running(
     name: str, command: Sequence[str], cpu: int, folder: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process on one CPU; end it and nothing else afterwards."""
-    taskset = shutil.which("taskset")
-    if taskset is None:
-        raise MissingTool("taskset", "install util-linux")
+    pinned = [*_pinned(cpu), *command]
     with (folder / "bench.log").open("wb") as log:
         try:
             process = subprocess.Popen(
-                [taskset, "-c", str(cpu), *command],
+                pinned,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -170,6 +204,18 @@ def running(
             yield process
         finally:
             _stop(process)
+
+
+def _pinned(cpu: int) -> list[str]:
+    """Give the words that make a command run on one CPU.
+
+    Raises:
+        MissingTool: Nothing here can.
+    """
+    taskset = shutil.which("taskset")
+    if taskset is None:
+        raise MissingTool("taskset", "install util-linux")
+    return [taskset, "-c", str(cpu)]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

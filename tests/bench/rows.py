@@ -30,18 +30,26 @@ class Row:
     paced: bool = False
     better: Literal["less", "more"] = "less"
     port: Literal["derp", "stun"] = "derp"
+    meshed: bool = False
+    """Whether senders are at one node, receivers at another; both cost."""
 
 
 CPU = "measured.relay.cpu_us_each"
 P99 = "measured.latency_us.p99"
 
 
-def _pairs(name: str, title: str, *load: str) -> Row:
+def _pairs(name: str, title: str, *load: str, meshed: bool = False) -> Row:
     words = ("pairs", *load, "--seconds", "{seconds}")
     paced = "--rate" in load
     return Row(
-        name, title, "µs/packet", words, CPU, P99 if paced else None, paced=paced
+        *(name, title, "µs/packet", words, CPU, P99 if paced else None),
+        paced=paced,
+        meshed=meshed,
     )
+
+
+def _meshed(name: str, title: str, *load: str) -> Row:
+    return _pairs(name, f"{title}, two nodes", *load, meshed=True)
 
 
 def _login(name: str, title: str, *load: str) -> Row:
@@ -55,6 +63,8 @@ ROWS = (
     _pairs("5k", "100 pairs, 5,000/s in all", "--pairs", "100", "--rate", "5000"),
     _pairs("20k", "100 pairs, 20,000/s in all", "--pairs", "100", "--rate", "20000"),
     _pairs("128B", "10 pairs x 32, 128 B", "--pairs", "10", "--size", "128"),
+    _meshed("mesh-10x32", "10 pairs x 32", "--pairs", "10", "--window", "32"),
+    _meshed("mesh-5k", "100 pairs, 5,000/s", "--pairs", "100", "--rate", "5000"),
     Row(
         "overload",
         "10 pairs x 1,024 in flight",

@@ -15,13 +15,22 @@ from types import FrameType
 
 from tests.bench.build import CrateNotBuilt, derpload
 from tests.bench.quiet import prefer, wait_for_quiet
-from tests.bench.relays import DEMO, Demo, Derper, Endpoint, Relay, RelayNotStarted
+from tests.bench.relays import (
+    DEMO,
+    Demo,
+    Derper,
+    Endpoint,
+    Meshed,
+    Relay,
+    RelayNotStarted,
+)
 from tests.bench.rows import BY_NAME, ROWS, Row
 from tests.bench.table import DISTURBED, Cell, Table
+from tests.interop.region import Server
 from tests.support.peers import BuildFailed, MissingTool, peer
 
 
-ANCHOR = "derper-1.104"
+ANCHOR: Server = "derper-1.104"
 
 # Seconds that any single load may take.
 LOAD_LIMIT = 180.0
@@ -41,6 +50,16 @@ class LoadFailed(Exception):
 
     def __str__(self) -> str:
         return f"{self.load}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is measured of one maker."""
+
+    alone: Relay
+    """One node."""
+    meshed: Relay
+    """Two, for the rows of the mesh."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,8 @@ class Bench:
         wait_for_quiet((self.relay_cpu, self.generator_cpu), self.patience)
         with relay.up(self.relay_cpu) as endpoint:
             if self.niceness is not None:
-                prefer(self.niceness, endpoint.pid)  # it may have a session of its own
+                for pid in pids(endpoint):
+                    prefer(self.niceness, pid)  # it may have a session of its own
             return Cell(row, self.load(row, endpoint))
 
     def load(self, row: Row, endpoint: Endpoint) -> dict[str, object]:
@@ -82,11 +102,21 @@ class Bench:
         command = [
             *(str(self.generator), *words),
             *("--addr", f"{endpoint.address}:{port}", "--host", endpoint.host),
-            *("--relay-pid", str(endpoint.pid), "--cpu", str(self.generator_cpu)),
+            *(word for pid in pids(endpoint) for word in ("--relay-pid", str(pid))),
+            *("--cpu", str(self.generator_cpu)),
             *("--watch-cpu", str(self.relay_cpu)),
             *("--watch-cpu", str(self.generator_cpu)),
         ]
+        if endpoint.other is not None:
+            other = endpoint.other
+            command += ["--addr-b", f"{other.address}:{other.derp_port}"]
         return report(row.name, command)
+
+
+def pids(endpoint: Endpoint) -> list[int]:
+    """Return the processes of all nodes."""
+    other = endpoint.other
+    return [endpoint.pid, *(pids(other) if other is not None else [])]
 
 
 def report(name: str, command: Sequence[str]) -> dict[str, object]:
@@ -116,13 +146,14 @@ def report(name: str, command: Sequence[str]) -> dict[str, object]:
 
 
 def rounds(
-    bench: Bench, rows: Sequence[Row], relays: Sequence[Relay], count: int
+    bench: Bench, rows: Sequence[Row], sides: Sequence[Side], count: int
 ) -> Iterator[tuple[int, Row, str, Cell | Exception]]:
     """Measure every row on every relay, so often, in random order within a round."""
     order = random.SystemRandom()
     for number in range(count):
         for row in order.sample(rows, len(rows)):
-            for relay in order.sample(relays, len(relays)):
+            for side in order.sample(sides, len(sides)):
+                relay = side.meshed if row.meshed else side.alone
                 try:
                     yield number, row, relay.name, bench.measure(row, relay)
                 except (RelayNotStarted, LoadFailed) as error:
@@ -183,13 +214,14 @@ def row_names(text: str) -> list[Row]:
     return [BY_NAME[name] for name in names]
 
 
-def relays_of(options: argparse.Namespace) -> tuple[Relay, Relay]:
-    """Return our relay and theirs."""
+def sides_of(options: argparse.Namespace) -> tuple[Side, Side]:
+    """Return our relays and theirs."""
     derper = options.derper or peer(ANCHOR)
+    theirs = Side(Derper(derper, THEIRS), Meshed(ANCHOR, THEIRS))
     if options.ours == "derper":
-        return Derper(derper, OURS), Derper(derper, THEIRS)
+        return Side(Derper(derper, OURS), Meshed(ANCHOR, OURS)), theirs
     ours = Demo.parse(options.ours) if options.ours else Demo(DEMO)
-    return ours, Derper(derper, THEIRS)
+    return Side(ours, Meshed("ours", OURS)), theirs
 
 
 def run(options: argparse.Namespace) -> int:
@@ -205,12 +237,12 @@ def run(options: argparse.Namespace) -> int:
         options.patience,
         options.nice,
     )
-    relays = relays_of(options)
+    sides = sides_of(options)
     if options.nice is not None:
         prefer(options.nice)
     allow_many_files()
     table = Table(options.rows, (OURS, THEIRS))
-    for number, row, name, cell in rounds(bench, options.rows, relays, options.rounds):
+    for number, row, name, cell in rounds(bench, options.rows, sides, options.rounds):
         told = cell if isinstance(cell, Exception) else cell.brief()
         print(
             f"{number + 1}/{options.rounds} {row.name} {name}: {told}", file=sys.stderr

@@ -18,6 +18,7 @@ from derpnode.plane.contract import (
     Stats,
 )
 from derpnode.wire.frames import FrameType, encode_frame
+from derpnode.wire.keys import NodeKey
 from tests.node.plane import frames
 from tests.node.plane.scene import FIRST, NO_LIMIT, ZERO, A, B, C, M
 
@@ -285,6 +286,59 @@ async def test_forwarded_without_a_source(scene):
     link, receiver = await scene.mesh(), await scene.client(B)
     await link.send(frames.forward(ZERO, B, b"from nobody"))
     assert await receiver.frame() == (FrameType.RECV_PACKET, b"from nobody")
+
+
+async def test_forwarded_in_one_read(scene):
+    """Each reaches whom it is for, in order, whatever lies beside it."""
+    link = await scene.mesh()
+    one, two = await scene.client(A), await scene.client(B)
+    stranger = NodeKey(bytes(31) + b"1")
+    lot = [
+        *(frames.forward(C, A, b"1"), frames.forward(C, A, b"")),
+        *(frames.ping(b"8 bytes!"), frames.forward(B, A, b"3")),
+        *(frames.forward(ZERO, A, b"4"), frames.forward(C, A, b"5")),
+        *(frames.forward(C, B, b"6"), frames.forward(ZERO, B, b"7")),
+        *(frames.forward(A, stranger, b"?"), frames.forward(A, B, b"8")),
+        *(frames.UNKNOWN, frames.forward(A, B, b"9" * 2000)),
+    ]
+    await link.send(b"".join(lot))
+    assert await one.frames(5) == [
+        *(frames.received(C, b"1"), frames.received(C, b"")),
+        *(frames.received(B, b"3"), (FrameType.RECV_PACKET, b"4")),
+        frames.received(C, b"5"),
+    ]
+    assert await two.frames(4) == [
+        *(frames.received(C, b"6"), (FrameType.RECV_PACKET, b"7")),
+        *(frames.received(A, b"8"), frames.received(A, b"9" * 2000)),
+    ]
+    assert await link.frame() == frames.pong(b"8 bytes!")
+    assert scene.counters.forwarded_in == 10
+    assert scene.counters.packets_sent == 9
+    assert scene.counters.unknown_frames == 1
+    assert dropped(scene) == {(DropReason.UNKNOWN_DEST_ON_FWD, False): 1}
+    met = [(event.id, event.source) for event in scene.recorder.of(FirstFrom)]
+    assert sorted(set(met)) == sorted(met)
+
+
+async def test_forwarded_in_one_read_to_who_left(scene):
+    """Others get theirs."""
+    link, receiver = await scene.mesh(), await scene.client(B)
+    other = await scene.client(A)
+    receiver.close()
+    await scene.recorder.next(Closed, receiver.id)
+    await link.send(frames.forward(C, B, b"x") * 3 + frames.forward(C, A, b"y"))
+    assert await other.frame() == frames.received(C, b"y")
+    assert dropped(scene) == {(DropReason.GONE, False): 3}
+
+
+async def test_forwarded_before_a_violation(scene):
+    """What came before it counts."""
+    link, receiver = await scene.mesh(), await scene.client(B)
+    short = frames.header(FrameType.FORWARD_PACKET, 63) + A + B[:31]
+    await link.send(frames.forward(A, B, b"1") + short)
+    assert await receiver.frame() == frames.received(A, b"1")
+    closed = await scene.recorder.next(Closed, link.id)
+    assert closed.reason is CloseReason.PROTOCOL
 
 
 async def test_forwarded_for_nobody(scene):

@@ -57,12 +57,48 @@ class Connection:
 
     # fmt: off
     __slots__ = (
-        "base", "blocked", "bucket", "closing", "control", "detail", "dialed", "fd",
-        "flags", "head", "heard", "held", "id", "interest", "is_link", "key", "lanes",
-        "listener", "local", "not_here_at", "not_here_tokens", "opened", "owes_drained",
-        "peer", "pending", "pending_frames", "pending_size", "pong", "progress",
-        "relayed", "rest", "rx_bytes", "rx_packets", "seen", "settled", "sock",
-        "source", "stream", "transport", "tx_bytes", "tx_packets",
+        "base",
+        "blocked",
+        "bucket",
+        "closing",
+        "control",
+        "detail",
+        "dialed",
+        "fd",
+        "head",
+        "heard",
+        "held",
+        "id",
+        "interest",
+        "is_link",
+        "is_mesh",
+        "is_watched",
+        "key",
+        "lanes",
+        "listener",
+        "local",
+        "not_here_at",
+        "not_here_tokens",
+        "opened",
+        "owes_drained",
+        "peer",
+        "pending",
+        "pending_frames",
+        "pending_size",
+        "pong",
+        "progress",
+        "relayed",
+        "rest",
+        "rx_bytes",
+        "rx_packets",
+        "seen",
+        "settled",
+        "sock",
+        "source",
+        "stream",
+        "transport",
+        "tx_bytes",
+        "tx_packets",
     )
     # fmt: on
 
@@ -101,7 +137,8 @@ class Connection:
         self.is_link = False
         self.head = FRAME_HEAD  # bytes of a frame that goes out, before its packet
         self.key: NodeKey | None = None
-        self.flags = Flags.NONE
+        self.is_mesh = False
+        self.is_watched = False
         self.rest = b""  # the part of a frame that has come
         self.bucket: Bucket | None = None
         self.heard = False  # spoke in this turn
@@ -122,6 +159,11 @@ class Connection:
         self.owes_drained = False
 
         self.rx_packets = self.rx_bytes = self.tx_packets = self.tx_bytes = 0
+
+    def mark(self, flags: Flags) -> None:
+        """Keep what the hot path asks of flags: to ask an `IntFlag` costs a call."""
+        self.is_mesh = bool(flags & Flags.MESH)
+        self.is_watched = bool(flags & (Flags.DUPLICATE | Flags.QUESTIONED))
 
     @property
     def stats(self) -> Stats:

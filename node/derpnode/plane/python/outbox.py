@@ -14,7 +14,6 @@ from derpnode.plane.contract import (
     Drained,
     DropReason,
     Event,
-    Flags,
     PlaneLimits,
 )
 from derpnode.plane.python.connection import Connection
@@ -81,6 +80,30 @@ class Outbox:
         if to.pending_size >= FLUSH_BYTES:
             self.flush(to)
 
+    def put_all(
+        self,
+        to: Connection,
+        pieces: list[bytes | bytearray],
+        packets: int,
+        payload: int,
+    ) -> None:
+        """Queue a run that lies in several pieces."""
+        if to.blocked:
+            self._wait(to, b"".join(pieces))
+            return
+        if not to.pending:
+            self.dirty.append(to)
+        to.pending += pieces
+        to.pending_frames += packets
+        to.pending_size += payload + to.head * packets
+        to.tx_packets += packets
+        to.tx_bytes += payload
+        if not to.is_link:
+            self._counters.packets_sent += packets
+            self._counters.bytes_sent += payload
+        if to.pending_size >= FLUSH_BYTES:
+            self.flush(to)
+
     def control(self, to: Connection, data: bytes) -> None:
         """Queue bytes that go before any packet that comes later."""
         if to.blocked:
@@ -121,7 +144,7 @@ class Outbox:
         to.pending_size = to.pending_frames = 0
         if to.relayed:
             self._counters.flush_frames[_BUCKET_OF[min(frames, 101)]] += 1
-        if self._write(to, data):
+        if self._write(to, data) and to.owes_drained:
             self._drained(to)
 
     def writable(self, to: Connection) -> None:
@@ -270,6 +293,6 @@ class Outbox:
 
     def _patience(self, connection: Connection) -> float:
         limits = self._limits
-        mesh = connection.flags & Flags.MESH
-        patience = limits.mesh_write_timeout if mesh else limits.write_timeout
+        is_mesh = connection.is_mesh
+        patience = limits.mesh_write_timeout if is_mesh else limits.write_timeout
         return patience or float("inf")

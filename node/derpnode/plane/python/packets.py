@@ -13,7 +13,6 @@ from derpnode.plane.contract import (
     DropReason,
     Event,
     FirstFrom,
-    Flags,
     Frame,
     NoRoute,
     Packet,
@@ -53,11 +52,15 @@ _MIN_SEND: Final = KEY_SIZE
 _MAX_SEND: Final = KEY_SIZE + 65_536
 _DISCO_MIN: Final = KEY_SIZE + 62
 _NO_KEY: Final = bytes(KEY_SIZE)
-_WATCHED: Final = Flags.DUPLICATE | Flags.QUESTIONED
+
+_MIN_FORWARD: Final = 2 * KEY_SIZE
+_MAX_FORWARD: Final = 2 * KEY_SIZE + 65_536
 
 # Type, payload size, first key, and the first bytes of the data of a Send frame.
 _LOOK = struct.Struct("!BI32s6s")
 _HEAD = struct.Struct("!BI32s")
+_SIZE = struct.Struct("!xI")
+_FORWARDED = struct.Struct("!BI32s32s")
 _PAIR = struct.Struct("!32s32s")
 
 
@@ -96,7 +99,7 @@ class Router:
         """
         if c.is_link:
             return self._link_frames(c, buffer, end)
-        if c.flags & _WATCHED and end >= HEADER_SIZE and not c.heard:
+        if c.is_watched and end >= HEADER_SIZE and not c.heard:
             c.heard = True
             self._events.append(Activity(c.id))
         look = _LOOK.unpack_from
@@ -132,6 +135,11 @@ class Router:
             if c.closing is not None:  # it broke, while a packet to itself was written
                 return at
             key = b""
+            if kind == _FORWARD and c.is_mesh and _MIN_FORWARD <= size <= _MAX_FORWARD:
+                if after > end:
+                    break
+                at = self._forwarded_run(c, buffer, at, end)
+                continue
             self._check(c, kind, size)
             if after > end:
                 break
@@ -182,7 +190,11 @@ class Router:
         c.rx_packets += packets
         c.rx_bytes += payload
         if receiver is None:
-            self._elsewhere(c, buffer, start, end, NodeKey(key))
+            link = self.links.get(key)
+            if link is not None:
+                self._forward_run(link, c, buffer, start, end)
+            else:
+                self._not_framed(c, buffer, start, end, NodeKey(key))
         elif receiver.closing is None:
             seen = receiver.seen
             if seen is None or c.key not in seen:
@@ -192,17 +204,13 @@ class Router:
         else:
             self._lose(DropReason.GONE, buffer, start, end)
 
-    def _elsewhere(
+    def _not_framed(
         self, c: Connection, buffer: bytearray, start: int, end: int, key: NodeKey
     ) -> None:
-        """Move a run for a key that is not connected here as a framed client."""
-        link = self.links.get(key)
+        """Hand a run up, or lose it: no framed client and no link has the key."""
         above = self.above.get(key)
-        if above is None and link is None:
+        if above is None:
             self._lose(DropReason.UNKNOWN_DEST, buffer, start, end, asker=c, key=key)
-            return
-        if above is None and link is not None:
-            self._forward_run(link, c, buffer, start, end)
             return
         at = start
         while at < end:
@@ -219,18 +227,18 @@ class Router:
             self._lose(DropReason.GONE, buffer, start, end)
             return
         source = c.key
-        pack = _HEAD.pack
+        pack, size_at = _HEAD.pack, _SIZE.unpack_from
         pieces: list[bytes | bytearray] = []
         at = start
         while at < end:
-            size = int.from_bytes(buffer[at + 1 : at + 5])
+            (size,) = size_at(buffer, at)
             after = at + HEADER_SIZE + size
             pieces.append(pack(_FORWARD, size + KEY_SIZE, source))
             pieces.append(buffer[at + HEADER_SIZE : after])
             at = after
         packets = len(pieces) // 2
         self._counters.forwarded_out += packets
-        self._outbox.put(link, b"".join(pieces), packets, end - start - 37 * packets)
+        self._outbox.put_all(link, pieces, packets, end - start - 37 * packets)
 
     def hand_up(self, to: Connection, source: NodeKey, data: bytes) -> None:
         """Give a packet to a connection that is framed above."""
@@ -257,6 +265,54 @@ class Router:
         frame = _HEAD.pack(_FORWARD, size, source) + target + data
         self._outbox.put(link, frame, 1, len(data))
 
+    def _forwarded_run(  # noqa: C901, PLR0915 - one loop, because calls cost
+        self, c: Connection, buffer: bytearray, at: int, end: int
+    ) -> int:
+        """Deliver the Forward frames at `at`, the first of which is whole.
+
+        Those that follow each other to one receiver go to it together.
+
+        Returns:
+            Where the last of them stops.
+        """
+        look, head = _FORWARDED.unpack_from, _HEAD.pack_into
+        _, size, _, target = look(buffer, at)
+        to = self.clients.get(target)
+        first: int = at + HEADER_SIZE + size
+        if to is None or to.closing is not None:
+            self._forwarded(c, buffer, at, first)
+            return first
+        pieces: list[bytes | bytearray] = []
+        met = b""
+        began = at
+        while end - at >= HEADER_SIZE:
+            kind, size, source, key = look(buffer, at)
+            after = at + HEADER_SIZE + size
+            if key != target or kind != _FORWARD or after > end:
+                break
+            if not _MIN_FORWARD <= size <= _MAX_FORWARD:
+                break
+            if source != met:
+                if source == _NO_KEY:
+                    break
+                if to.seen is None or source not in to.seen:
+                    self._meet(to, source)
+                met = source
+            # The header of the Recv frame fits where the source was.
+            head(buffer, at + 32, _RECV, size - KEY_SIZE, source)
+            pieces.append(buffer[at + 32 : after])
+            at = after
+        packets = len(pieces)
+        if not packets:
+            self._forwarded(c, buffer, at, first)
+            return first
+        payload = at - began - 69 * packets
+        self._counters.forwarded_in += packets
+        c.rx_packets += packets
+        c.rx_bytes += payload
+        self._outbox.put_all(to, pieces, packets, payload)
+        return at
+
     def _forwarded(self, c: Connection, buffer: bytearray, at: int, after: int) -> None:
         """Deliver a Forward frame here, and nowhere else: one hop is all."""
         source, target = _PAIR.unpack_from(buffer, at + HEADER_SIZE)
@@ -268,11 +324,7 @@ class Router:
         if to is not None and to.closing is None:
             if to.seen is None or source not in to.seen:
                 self._meet(to, source)
-            if source == _NO_KEY:
-                frame: bytes | bytearray = _recv(source, buffer[at + 69 : after])
-            else:  # the header of the Recv frame fits where the source was
-                _HEAD.pack_into(buffer, at + 32, _RECV, KEY_SIZE + payload, source)
-                frame = buffer[at + 32 : after]
+            frame = _recv(source, buffer[at + 69 : after])
             self._outbox.put(to, frame, 1, payload)
             return
         data = bytes(buffer[at + 69 : after])
@@ -347,7 +399,7 @@ class Router:
 
     def _check(self, c: Connection, kind: int, size: int) -> None:
         """Judge a frame by its header, before its payload has come."""
-        if kind in NEEDS_MESH and not c.flags & Flags.MESH:
+        if kind in NEEDS_MESH and not c.is_mesh:
             message = f"frame 0x{kind:02x} needs the mesh right"
             raise Violation(message)
         try:

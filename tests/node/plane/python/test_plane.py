@@ -134,13 +134,16 @@ async def test_stop_a_listener_that_is_paused(scene, monkeypatch):
     assert scene.plane._listener(listener) is None
 
 
-async def test_other_errors_of_accept_are_all_logged(scene, caplog):
-    """They are not expected in numbers."""
+async def test_errors_of_accept_are_logged_now_and_then(scene, caplog):
+    """Another one at once, the same again after ten seconds."""
     scene.listen()
     (listener,) = scene.plane._acceptor.listeners.values()
-    for _ in range(3):
-        scene.plane._acceptor._pause(listener, OSError(1, "not allowed"), 100.0)
-    assert len(caplog.records) == 3
+    errors = [(1, 100.0), (1, 109.0), (2, 109.1), (2, 109.2), (2, 119.2), (1, 119.3)]
+    for number, now in errors:
+        error = OSError(number, f"reason {number}")
+        scene.plane._acceptor._pause(listener, error, now)
+    reasons = [record.args[0] for record in caplog.records]
+    assert reasons == ["reason 1", "reason 2", "reason 2", "reason 1"]
 
 
 def test_plain_transport_of_a_full_socket():
