@@ -33,7 +33,7 @@ class DaemonConfig(NodeConfig):
                     setting,
                     str(wanted),
                     reason="nodes mesh only with a key they share",
-                    hint="set mesh.key_file; `openssl rand -hex 32` makes one",
+                    hint="set mesh.key_file; `derpctl key mesh generate` makes one",
                 )
 
 

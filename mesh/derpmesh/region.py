@@ -56,6 +56,8 @@ class MeshRegion:
         self._membership: Membership | None = None
         self._since = time.monotonic()
         self._said = b""
+        self._failure = ""
+        self._differences: list[str] = []
         self._links = Links(
             node.identity,
             mesh_key,
@@ -99,6 +101,11 @@ class MeshRegion:
             "members": [m.model_dump(mode="json") for m in found.members.values()],
         }
 
+    def notes(self) -> list[str]:
+        """See the port."""
+        lost = [f"registry: {self._failure}; the last good one stays in force"]
+        return [*(lost if self._failure else []), *self._differences]
+
     def changed(self) -> None:
         """Tell the others at once that this node's state is another."""
         self._tell()
@@ -117,16 +124,25 @@ class MeshRegion:
         self._apply(None)
         if self._registry is None:
             return
-        stream = memberships(self._registry, backoff=_looks, sleep=asyncio.sleep)
+        stream = memberships(
+            self._registry, backoff=_looks, sleep=asyncio.sleep, failed=self._lost
+        )
         async with aclosing(stream) as values:
             async for membership in values:
                 self._apply(membership)
+
+    def _lost(self, reason: str) -> None:
+        self._failure = reason
 
     def _apply(self, membership: Membership | None) -> None:
         if membership is not None:
             names = ", ".join(membership.members) or "nobody"
             logger.info("region: revision %d: %s", membership.revision, names)
             self._check_own(membership)
+            members = membership.members.values()
+            self._node.plane.spare(
+                frozenset(host for one in members for host in one.addresses())
+            )
         self._membership = membership
         self._since = time.monotonic()
         mesh = self._config.mesh
@@ -135,22 +151,22 @@ class MeshRegion:
 
     def _check_own(self, membership: Membership) -> None:
         """Say where the region's record of this node is not what this node is."""
+        self._differences = list(self._compare(membership))
+        for difference in self._differences:
+            logger.warning("%s", difference)
+
+    def _compare(self, membership: Membership) -> Iterator[str]:
         name = self._config.node.name
         entry = membership.members.get(name)
         if entry is None:
-            logger.warning("region: %s is not in it; nobody will dial this node", name)
+            yield f"region: {name} is not in it; nobody will dial this node"
             return
         is_now = self._node.map_entry()
         recorded = entry.map_entry(membership.region.id)
         for field in sorted(is_now.keys() | recorded.keys()):
             if is_now.get(field) != recorded.get(field):
-                logger.warning(
-                    "region: %s is recorded with %s %s, but has %s",
-                    name,
-                    field,
-                    recorded.get(field, "unset"),
-                    is_now.get(field, "none"),
-                )
+                was, now = recorded.get(field, "unset"), is_now.get(field, "none")
+                yield f"region: {name} is recorded with {field} {was}, but has {now}"
 
     # Links.
 

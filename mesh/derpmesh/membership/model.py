@@ -73,6 +73,14 @@ class Member(Record):
     admin: str | None = None
     """URL of the node's admin listener, for `derpctl`."""
 
+    def addresses(self) -> frozenset[str]:
+        """Give every IP address that the record has for it, as sockets write them."""
+        dial = self.dial.host if self.dial is not None else ""
+        texts = (self.host, str(self.ipv4), str(self.ipv6), dial)
+        kinds = (IPv4Address, IPv6Address)
+        found = (_literal(text, kind) for text in texts for kind in kinds)
+        return frozenset(text for text in found if text and text != NO_ADDRESS)
+
     def map_entry(self, region: int) -> dict[str, object]:
         """Describe the member as a `DERPNode`; zero values are left out.
 

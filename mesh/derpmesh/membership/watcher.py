@@ -15,7 +15,11 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 async def memberships(
-    registry: Registry, *, backoff: Callable[[], Iterator[float]], sleep: Sleep
+    registry: Registry,
+    *,
+    backoff: Callable[[], Iterator[float]],
+    sleep: Sleep,
+    failed: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Membership, None]:
     """Yield the membership now, and again whenever it changes. Never ends.
 
@@ -27,6 +31,7 @@ async def memberships(
         registry: Where members are recorded.
         backoff: Starts a fresh run of retry delays, in seconds.
         sleep: Waits that long.
+        failed: Told why the registry cannot be had, and the empty text once it can.
     """
     delays = backoff()
     known = -1  # revision of the last value yielded
@@ -35,7 +40,10 @@ async def memberships(
         try:
             async with aclosing(_follow(registry)) as values:
                 async for value in values:
-                    delays, said = backoff(), ""  # it answered: forget past failures
+                    delays = backoff()  # it answered: forget past failures
+                    if said:
+                        said = ""
+                        failed(said)
                     if value.revision > known:  # a lagging replica repeats the past
                         known = value.revision
                         yield value
@@ -45,6 +53,7 @@ async def memberships(
             if str(exc) != said:
                 said = str(exc)
                 logger.warning("registry: %s; the last good one stays in force", exc)
+                failed(said)
             await sleep(next(delays))
 
 

@@ -365,6 +365,13 @@ class Plane(Protocol):
     def stop(self, listener: ListenerId) -> None:
         """Take what waits in the backlog, then close the listener."""
 
+    def spare(self, hosts: frozenset[str]) -> None:
+        """Never cap these by source or rate, no more than loopback.
+
+        Args:
+            hosts: IP literals; they replace those of before.
+        """
+
     def connect(
         self, address: Endpoint, tls: ClientTls | None, timeout: float
     ) -> ConnectionId:

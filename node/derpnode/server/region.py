@@ -20,6 +20,9 @@ class RegionPort(Protocol):
     def membership(self) -> dict[str, object]:
         """Describe the membership in force and where it is from, for JSON."""
 
+    def notes(self) -> list[str]:
+        """Say what an operator should look at, a line each."""
+
     def changed(self) -> None:
         """Tell the others at once that this node's state is another."""
 
@@ -43,6 +46,10 @@ class Alone:
     def membership(self) -> dict[str, object]:
         """See the port."""
         return {"source": "none", "members": []}
+
+    def notes(self) -> list[str]:
+        """See the port."""
+        return []
 
     def changed(self) -> None:
         """See the port."""

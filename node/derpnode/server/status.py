@@ -55,6 +55,7 @@ def node_document(facts: NodeFacts) -> Document:
         "state": facts.state,
         "ready": facts.state == "serving",
         "reasons": facts.reasons,
+        "notes": facts.region.notes(),
         "map_entry": facts.map_entry(),
         "certificate": _certificate(facts),
         "listeners": facts.listeners(),

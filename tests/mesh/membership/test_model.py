@@ -224,3 +224,19 @@ def test_addresses_are_addresses():
     found = member("a", ipv4="192.0.2.1", dial="192.0.2.2:8443")
     assert found.ipv4 == ipaddress.IPv4Address("192.0.2.1")
     assert found.dial == Address("192.0.2.2", 8443)
+
+
+@pytest.mark.parametrize(
+    ("about", "addresses"),
+    [
+        ({"host": "a.example.com"}, set()),
+        ({"host": "192.0.2.1", "ipv6": "none"}, {"192.0.2.1"}),
+        ({"host": "a.example.com", "ipv4": "192.0.2.1"}, {"192.0.2.1"}),
+        ({"host": "192.0.2.1", "dial": "10.0.0.1:8443"}, {"192.0.2.1", "10.0.0.1"}),
+        ({"host": "192.0.2.1", "ipv6": "2001:DB8::0:1"}, {"192.0.2.1", "2001:db8::1"}),
+    ],
+    ids=["by name", "host", "IPv4", "dialled elsewhere", "IPv6"],
+)
+def test_addresses(about, addresses):
+    """All that are written down; names are not looked up."""
+    assert member("a", **about).addresses() == addresses

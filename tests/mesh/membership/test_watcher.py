@@ -181,6 +181,22 @@ async def test_failure_is_said_once_until_another_or_an_answer(take, caplog):
     ]
 
 
+async def test_failures_are_told(slept):
+    """Each once, and that it is over."""
+    told: list[str] = []
+    registry = ScriptedRegistry(ONLY_A, [DOWN], DOWN, SLOW, BOTH, [])
+
+    async def sleep(delay: float) -> None:
+        slept.append(delay)
+
+    stream = memberships(
+        registry, backoff=lambda: iter([1.0] * 9), sleep=sleep, failed=told.append
+    )
+    async with aclosing(stream) as values:
+        assert [await anext(values), await anext(values)] == [ONLY_A, BOTH]
+    assert told == [str(DOWN), str(SLOW), ""]
+
+
 async def test_mistake_of_ours_is_not_an_outage(take):
     """It must be heard."""
     with pytest.raises(ZeroDivisionError):

@@ -228,6 +228,22 @@ async def test_loopback_has_no_rate(scene):
     assert not scene.counters.refused
 
 
+async def test_spared_hosts_have_no_caps(scene):
+    """Neither rate nor caps by source; whoever is not named any more has them again."""
+    host = own_address()
+    _, address = scene.listen(
+        at=Endpoint(host, 0), rate=0.001, burst=1, source_connections=1
+    )
+    scene.plane.spare(frozenset({host}))
+    for _ in range(3):
+        await scene.guest(address=address)
+    assert not scene.counters.refused
+    scene.plane.spare(frozenset())
+    await scene.guest(address=address)
+    assert await scene.dial(address).rest() == b""
+    assert scene.counters.refused == {Refusal.SOURCE: 1}
+
+
 async def test_caps_are_a_listeners_own(scene):
     """A full listener does not close the door of the next."""
     _, full = scene.listen(handshakes=1)

@@ -47,6 +47,7 @@ async def test_node_document(tmp_path):
         "state": "serving",
         "ready": True,
         "reasons": [],
+        "notes": [],
         "map_entry": entry,
         "listeners": listeners,
         "admission": {"mode": "open", "sources": ["open"]},

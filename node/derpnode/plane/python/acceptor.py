@@ -97,7 +97,7 @@ class Gate:
             return Refusal.CONNECTIONS
         if limits.handshakes and self.handshakes >= limits.handshakes:
             return Refusal.HANDSHAKES
-        if not source:  # loopback
+        if not source:  # loopback, or spared
             return None
         most, now = limits.source_handshakes, self.handshakes_by_source[source]
         if most and now >= most:
@@ -224,6 +224,7 @@ class Acceptor:
         self._complaint: int | None = None
         self._complained = 0.0
         self.gate = Gate()
+        self.spared: frozenset[str] = frozenset()
         self.listeners: dict[int, Listener] = {}
         self.silent: dict[int, Silent] = {}
 
@@ -269,7 +270,7 @@ class Acceptor:
     def _admit(
         self, listener: Listener, sock: socket.socket, peer: Endpoint, now: float
     ) -> None:
-        source = source_of(peer.host)
+        source = b"" if peer.host in self.spared else source_of(peer.host)
         refusal = self.gate.refuses(listener.limits, source)
         if refusal is None and source and not listener.bucket.take(now):
             refusal = Refusal.RATE

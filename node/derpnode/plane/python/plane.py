@@ -172,6 +172,10 @@ class PythonPlane:
         if found is not None:
             self._acceptor.stop(found, self._loop.time())
 
+    def spare(self, hosts: frozenset[str]) -> None:
+        """See the contract."""
+        self._acceptor.spared = hosts
+
     def connect(
         self, address: Endpoint, tls: ClientTls | None, timeout: float
     ) -> ConnectionId:
