@@ -2,7 +2,8 @@
 
 What a watcher was not sent yet is kept as the last state of each key, and a key that
 came and went meanwhile is not told at all. So one that does not read costs one entry
-per client, here now or told before, and no more.
+per client, here now or told before, and no more. One that went and came is told both:
+it may have been elsewhere in between, and only a coming that is news counts as one.
 """
 
 import itertools
@@ -22,6 +23,7 @@ class Watcher:
     def __init__(self) -> None:
         self._owed: dict[NodeKey, bytes] = {}
         self._unheard: set[NodeKey] = set()  # owed, and not known to the watcher
+        self._left: dict[NodeKey, bytes] = {}  # owed before what is owed
         self.busy = False
         """Whether what was sent before has not left yet."""
 
@@ -36,8 +38,11 @@ class Watcher:
             frame: What says so.
             first: Whether the key was not here before, or nobody was told.
         """
-        if first and key not in self._owed:
-            self._unheard.add(key)
+        if first:
+            if key not in self._owed:
+                self._unheard.add(key)
+            elif key not in self._unheard:
+                self._left[key] = self._owed[key]
         self._owe(key, frame)
 
     def owe_gone(self, key: NodeKey, frame: bytes) -> bool:
@@ -50,6 +55,7 @@ class Watcher:
             self._unheard.remove(key)
             del self._owed[key]
             return False
+        self._left.pop(key, None)
         self._owe(key, frame)
         return True
 
@@ -61,7 +67,7 @@ class Watcher:
         """Remove and return a piece of what is owed, in the order of change."""
         taken: list[bytes] = []
         for key in list(itertools.islice(self._owed, PIECE)):
-            taken.append(self._owed.pop(key))
+            taken.append(self._left.pop(key, b"") + self._owed.pop(key))
             self._unheard.discard(key)
         return taken
 

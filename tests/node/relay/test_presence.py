@@ -90,7 +90,21 @@ def test_last_state_of_a_key_is_enough(lagging):
     lagging.came(Present(A, port=1), first=True)
     lagging.came(Present(A, port=2), first=False)
     lagging.drained(W)
-    assert ready(lagging) == {W: [Present(B), Present(A, port=2)]}
+    assert ready(lagging) == {W: [Present(B), Gone(A), Present(A, port=2)]}
+
+
+def test_key_that_left_and_came_is_told_to_have_done_so(lagging):
+    """Regression: it may have been at another node meanwhile, and be back.
+
+    To a watcher that has heard that, a coming without a going is no news.
+    """
+    for port in (1, 2):
+        lagging.went(A)
+        lagging.came(Present(A, port=port), first=True)
+    lagging.drained(W)
+    assert ready(lagging) == {W: [Gone(A), Present(A, port=2)]}
+    lagging.drained(W)
+    assert ready(lagging) == {}
 
 
 def test_known_key_that_flapped_and_left_is_told(lagging):

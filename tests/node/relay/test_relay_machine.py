@@ -242,7 +242,7 @@ class RelayMachine(RuleBasedStateMachine):
         self.busy |= watchers
         for to, item in presence.elements():
             self.note(self.believed[to], item)
-        batches = Counter(to for to, _ in presence.elements())
+        batches = Counter(to for to, _ in {(to, item.key) for to, item in presence})
         assert all(size <= presence_module.PIECE for size in batches.values())
         if reason == GoneReason.DISCONNECTED:
             assert sorted(self.world.forgotten) == sorted(owed)
@@ -321,6 +321,7 @@ class RelayMachine(RuleBasedStateMachine):
             believed = self.believed[connection]
             assert watcher._owed.keys() <= self.region.local() | believed
             assert watcher._unheard == watcher._owed.keys() - believed
+            assert watcher._left.keys() <= watcher._owed.keys() & believed
 
     @invariant()
     def clients_are_those_connected(self):
