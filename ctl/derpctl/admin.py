@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,6 +19,7 @@ from derpnode.client.errors import reason_of
 _MAX_BODY = 4 * 1024 * 1024
 _OK = 200
 _DENIED = (401, 403)
+_REFUSED = 409
 
 
 @dataclass(eq=False)
@@ -36,6 +37,17 @@ class AdminFailed(Exception):
 
     def __str__(self) -> str:
         return f"{self.url}: {self.reason}; {self.hint}"
+
+
+@dataclass(eq=False)
+class CommandRefused(Exception):
+    """A node does not do what it was told to, because it would do harm."""
+
+    reason: str
+    """What harm, in the node's own words."""
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class _View(BaseModel):
@@ -76,10 +88,12 @@ class NodeView(_View):
     uptime: float = 0.0
     """Seconds."""
     state: str = ""
-    """`starting`, `serving`, `unready` or `draining`."""
+    """`starting`, `serving`, `unready`, `draining` or `drained`."""
     ready: bool = False
     reasons: Sequence[str] = ()
     """Why it is not serving."""
+    notes: Sequence[str] = ()
+    """What an operator should look at, though it serves."""
     map_entry: Mapping[str, object] = {}
     """Its DERPNode."""
     certificate: CertificateView | None = None
@@ -209,11 +223,39 @@ class Admin:
         Raises:
             AdminFailed: No answer.
         """
-        status, body = await self._get("/readyz")
+        status, body = await self._ask("/readyz")
         return status == _OK, " ".join(body.decode("utf-8", "replace").split())
 
-    async def _document(self, path: str, kind: type[_Document]) -> _Document:
-        status, body = await self._get(path)
+    async def drain(self, *, grace: float | None, force: bool) -> CommandView:
+        """Have it send its clients elsewhere; returns at once.
+
+        Args:
+            grace: Seconds that it may take; None leaves that to the node.
+            force: Also if no other node takes clients.
+
+        Raises:
+            AdminFailed: No usable answer.
+            CommandRefused: No other node takes clients.
+        """
+        query = {} if grace is None else {"grace": f"{grace:g}"}
+        query |= {"force": "1"} if force else {}
+        path = f"/v1/drain?{urlencode(query)}".removesuffix("?")
+        return await self._document(path, CommandView, method="POST")
+
+    async def undrain(self) -> CommandView:
+        """Have it take clients again.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        return await self._document("/v1/undrain", CommandView, method="POST")
+
+    async def _document(
+        self, path: str, kind: type[_Document], method: str = "GET"
+    ) -> _Document:
+        status, body = await self._ask(path, method)
+        if status == _REFUSED:
+            raise CommandRefused(" ".join(body.decode("utf-8", "replace").split()))
         if status in _DENIED:
             hint = "set token_file in derpctl's configuration"
             raise AdminFailed(self.url, f"answered {status} to {path}", hint)
@@ -230,14 +272,14 @@ class Admin:
             hint = "is it a derpd, of about derpctl's version?"
             raise AdminFailed(self.url, reason, hint) from exc
 
-    async def _get(self, path: str) -> tuple[int, bytes]:
+    async def _ask(self, path: str, method: str = "GET") -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         hint = "is the node running?"
         try:
             async with (
                 asyncio.timeout(self.timeout),
                 aiohttp.ClientSession(connector=self._connector()) as session,
-                session.get(self._base + path, headers=headers) as answer,
+                session.request(method, self._base + path, headers=headers) as answer,
             ):
                 body = await answer.content.read(_MAX_BODY)
                 while not answer.content.at_eof() and len(body) < _MAX_BODY:

@@ -100,6 +100,20 @@ def load_ctl_config(path: Path) -> CtlConfig:
     return found
 
 
+def node_named(config: CtlConfig, name: str) -> NodeAddress:
+    """Find a node by its name.
+
+    Raises:
+        CtlError: There is none.
+    """
+    for node in config.nodes:
+        if node.name == name:
+            return node
+    reason = f"not among the nodes of region {config.region}"
+    hint = f"there is {', '.join(node.name for node in config.nodes)}"
+    raise CtlError(name, reason, hint, Exit.NOT_FOUND)
+
+
 def read_token(path: Path | None) -> str | None:
     """Read the token for admin listeners; None if there is none to read.
 

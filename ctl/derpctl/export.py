@@ -13,6 +13,7 @@ from derpctl.map.assemble import Entry, assemble
 from derpctl.map.canonical import canonical_json
 from derpctl.map.errors import CannotCarry, MapError
 from derpctl.map.headscale import headscale
+from derpctl.map.lint import Finding, Severity, lint
 from derpctl.map.model import DerpMap
 from derpctl.map.read import read_node
 
@@ -65,6 +66,21 @@ def put_together(region: int, views: Sequence[NodeView]) -> Collected:
         raise CtlError(value, str(exc), hint, Exit.INVALID) from exc
     notes = {view.name: note for view in views if (note := _note(view))}
     return Collected(derp_map, notes)
+
+
+def check(found: Collected) -> list[Finding]:
+    """Apply the rules to a map before anybody gets it; return the warnings.
+
+    Raises:
+        CtlError: It breaks one, so that clients would fail.
+    """
+    findings = lint(found.derp_map, allow_system_ids=True)
+    for finding in findings:
+        if finding.severity is Severity.ERROR:
+            value = f"{finding.rule}: {finding.path}"
+            hint = "correct the nodes' configurations"
+            raise CtlError(value, finding.message, hint, Exit.INVALID)
+    return findings
 
 
 def render(found: Collected, form: str, *, fragment: bool = False) -> str:

@@ -1,14 +1,13 @@
-"""Judges a region by what its nodes say. Pure, but for the asking."""
+"""Judges a region by what its nodes say. Pure."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from derpctl.admin import Admin, AdminFailed, StatusView
-from derpctl.config import CtlConfig, NodeAddress, read_token
 from derpctl.documents import document
 from derpctl.exits import Exit
+from derpctl.links import LinkRow, link_rows
+from derpctl.reports import Report
 
 
 class Health(StrEnum):
@@ -33,38 +32,23 @@ EXITS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What one node said, or why it said nothing."""
-
-    name: str
-    """As in derpctl's configuration."""
-    admin: str
-    """Whom we asked."""
-    view: StatusView | None = None
-    error: str | None = None
-    """Why there is no view."""
-    dead: bool = False
-    """Whether nobody listens where its admin should be."""
-    seconds: float | None = None
-    """How long the answer took."""
-
-    @property
-    def state(self) -> str:
-        """The node's own word for it; `dead` or `silent` if it has none."""
-        if self.view is not None:
-            return self.view.node.state
-        return "dead" if self.dead else "silent"
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """How a region is, and why."""
 
     health: Health
     serving: int
     """Nodes that serve clients."""
+    links: Sequence[LinkRow]
+    """Every link that there is or should be, from each node to each other."""
     problems: Sequence[str]
-    """What an operator should look at, a line each."""
+    """What is not well, a line each."""
+    notes: Sequence[str]
+    """What an operator should look at though all is well, a line each."""
+
+    @property
+    def links_up(self) -> int:
+        """How many of the links carry packets."""
+        return sum(link.is_up for link in self.links)
 
 
 def judge(region: int, reports: Sequence[Report]) -> Verdict:
@@ -74,7 +58,9 @@ def judge(region: int, reports: Sequence[Report]) -> Verdict:
     be well, as relays do not need their admin: with nothing but such nodes, or
     them and dead ones, the region is `UNKNOWN`, not `CRITICAL`.
     """
+    links = link_rows(reports)
     problems = [problem for report in reports for problem in _problems(region, report)]
+    problems += [str(link) for link in links if not link.is_up and link.is_known]
     serving = sum(report.state == "serving" for report in reports)
     answered = any(report.view is not None for report in reports)
     if serving:
@@ -83,7 +69,13 @@ def judge(region: int, reports: Sequence[Report]) -> Verdict:
         health = Health.CRITICAL
     else:
         health = Health.UNKNOWN
-    return Verdict(health, serving, problems)
+    notes = [
+        f"{report.name}: {note}"
+        for report in reports
+        if report.view is not None
+        for note in report.view.node.notes
+    ]
+    return Verdict(health, serving, links, problems, notes)
 
 
 def _problems(region: int, report: Report) -> list[str]:
@@ -100,30 +92,6 @@ def _problems(region: int, report: Report) -> list[str]:
     return found
 
 
-async def ask_all(config: CtlConfig, *, timeout: float) -> list[Report]:  # noqa: ASYNC109 - part of each report
-    """Ask every node at once; the order is that of the configuration.
-
-    Raises:
-        CtlError: The token or the authorities cannot be read.
-    """
-    token = read_token(config.token_file)
-    jobs = [
-        _ask(node, Admin(node.admin, timeout, token, config.ca_file))
-        for node in config.nodes
-    ]
-    return list(await asyncio.gather(*jobs))
-
-
-async def _ask(node: NodeAddress, admin: Admin) -> Report:
-    clock = asyncio.get_running_loop().time
-    started = clock()
-    try:
-        view = await admin.status()
-    except AdminFailed as exc:
-        return Report(node.name, node.admin, error=str(exc), dead=exc.dead)
-    return Report(node.name, node.admin, view, seconds=clock() - started)
-
-
 def status_document(
     region: int, reports: Sequence[Report], verdict: Verdict
 ) -> dict[str, object]:
@@ -134,12 +102,19 @@ def status_document(
         health=verdict.health.value,
         serving=verdict.serving,
         expected=len(reports),
+        mesh={"up": verdict.links_up, "expected": len(verdict.links)},
         problems=list(verdict.problems),
-        items=[_item(report) for report in reports],
+        notes=list(verdict.notes),
+        items=node_items(reports, verdict),
     )
 
 
-def _item(report: Report) -> dict[str, object]:
+def node_items(reports: Sequence[Report], verdict: Verdict) -> list[dict[str, object]]:
+    """Give all that was said by each node."""
+    return [_item(report, verdict.links) for report in reports]
+
+
+def _item(report: Report, links: Sequence[LinkRow]) -> dict[str, object]:
     seen = report.view.model_dump(mode="json") if report.view is not None else {}
     return {
         "name": report.name,
@@ -148,5 +123,6 @@ def _item(report: Report) -> dict[str, object]:
         "state": report.state,
         "error": report.error,
         "seconds": report.seconds,
+        "links": [link.members() for link in links if link.watcher == report.name],
         **seen,
     }

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from derpctl.commands import completion, demo, probe, status, version
+from derpctl.commands import completion, demo, key, mesh, node, probe, status, version
 from derpctl.commands import map as map_commands
 from derpctl.errors import CtlError
 from derpctl.settings import Output, Settings, default_config, wants_color
@@ -73,8 +73,11 @@ def root(
 
 app.command()(demo.demo)
 app.command()(status.status)
+app.add_typer(node.app)
+app.add_typer(mesh.app)
 app.add_typer(map_commands.app)
 app.add_typer(probe.app)
+app.add_typer(key.app)
 app.command()(version.version)
 app.command()(completion.completion)
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,8 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from derpctl.admin import StatusView
-from derpctl.health import Health, Report, Verdict
+from derpctl.health import Health, Verdict
+from derpctl.links import LinkRow
+from derpctl.map.lint import Finding, printable
 from derpctl.probe.checks import Result
+from derpctl.probe.matrix import Cell, Outcome
+from derpctl.reports import Report
 
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
@@ -27,10 +31,18 @@ _STYLES = {
     Health.CRITICAL: "red",
     Health.UNKNOWN: "red",
     "serving": "green",
+    "up": "green",
     "ok": "green",
     "failed": "red",
     "dead": "red",
     "silent": "red",
+    "waiting": "red",
+    "missing": "red",
+    "error": "red",
+    "draining": "yellow",
+    "drained": "yellow",
+    "connecting": "yellow",
+    "warning": "yellow",
     "skipped": "dim",
 }
 
@@ -45,14 +57,67 @@ class Screen:
         self, region: int, reports: Sequence[Report], verdict: Verdict, now: datetime
     ) -> None:
         """Draw a region and its nodes."""
-        rows = [_status_row(report, now) for report in reports]
-        gap = 2 if self._console().width >= _WIDE else 1
+        is_wide = self._console().width >= _WIDE
+        left_out = {"MESH>"} if not verdict.links else set() if is_wide else {"VER"}
+        columns = [name for name in _STATUS_COLUMNS if name not in left_out]
+        rows = [_node_row(report, verdict, now, columns) for report in reports]
         self._draw(
             _headline(region, reports, verdict),
-            _table(_STATUS_COLUMNS, rows, gap),
+            _table(columns, rows, 2 if is_wide else 1),
         )
-        for problem in verdict.problems:
+        for problem in (*verdict.problems, *verdict.notes):
             self.line(problem)
+
+    def nodes(self, reports: Sequence[Report], verdict: Verdict, now: datetime) -> None:
+        """Draw the nodes of a region, a line each."""
+        rows = [_node_row(report, verdict, now, _LIST_COLUMNS) for report in reports]
+        self.table(_LIST_COLUMNS, rows)
+
+    def node(self, report: Report, links: Sequence[LinkRow], now: datetime) -> None:
+        """Draw all that one node says."""
+        pairs = list(_facts(report, now))
+        width = max(len(name) for name, _ in pairs)
+        for name, value in pairs:
+            self.line(f"{name:<{width}}  {value}")
+        if links:
+            self.line("")
+            self.links(links)
+
+    def links(self, links: Sequence[LinkRow]) -> None:
+        """Draw links, each in one direction."""
+        self.table(_LINK_COLUMNS, [_link_row(link) for link in links])
+
+    def matrix(self, cells: Sequence[Cell]) -> None:
+        """Draw what was found from every node to every other, then what is not well."""
+        names = list(dict.fromkeys(cell.source for cell in cells))
+        found = {(cell.source, cell.target): _matrix_cell(cell) for cell in cells}
+        rows = [
+            [f"from {name}", *(found[name, other] for other in names)] for name in names
+        ]
+        self.table(("", *(f"to {name}>" for name in names)), rows)
+        reasons: dict[str, list[Cell]] = {}
+        for cell in cells:
+            if cell.outcome is not Outcome.OK:
+                reason = f"{cell.outcome.value}: {cell.detail}"
+                reasons.setdefault(reason, []).append(cell)
+        for reason, alike in reasons.items():
+            where = f"{alike[0].source} to {alike[0].target}"
+            pairs = f"{len(alike)} pairs" if len(alike) > 1 else where
+            self.line(f"{pairs}: {reason}")
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Draw what a linter found."""
+        rows = [
+            [
+                _DASH if found.line is None else str(found.line),
+                found.rule,
+                found.severity.value,
+                printable(found.path),
+                printable(found.message),
+            ]
+            for found in findings
+        ]
+        self.table(("LINE>", "RULE", "SEVERITY", "PATH", "MESSAGE"), rows)
 
     def probe(self, result: Result) -> None:
         """Draw what was found at each layer."""
@@ -120,6 +185,8 @@ def _headline(region: int, reports: Sequence[Report], verdict: Verdict) -> Text:
     text.append(" · ")
     text.append(verdict.health, style=_STYLES[verdict.health])
     text.append(f" · serving {verdict.serving}/{len(reports)}")
+    if verdict.links:
+        text.append(f" · mesh {verdict.links_up}/{len(verdict.links)}")
     text.append(f" · home clients {sum(view.clients.home for view in views)}")
     text.append(f" · not ideal {sum(view.clients.not_ideal for view in views)}")
     return text
@@ -132,6 +199,7 @@ _STATUS_COLUMNS = (
     "UP>",
     "HOME/ALL>",
     "NI>",
+    "MESH>",
     "RX/TX>",
     "DROPS>",
     "STUN>",
@@ -139,25 +207,124 @@ _STATUS_COLUMNS = (
     "VER",
 )
 
+_LIST_COLUMNS = (
+    "NODE",
+    "STATE",
+    "ADDRESS",
+    "UP>",
+    "HOME/ALL>",
+    "MESH>",
+    "CERT>",
+    "VER",
+    "ADMIN",
+)
 
-def _status_row(report: Report, now: datetime) -> list[str]:
+_LINK_COLUMNS = (
+    "FROM",
+    "TO",
+    "STATE",
+    "SINCE>",
+    "KEYS>",
+    "RTT>",
+    "PACKETS>",
+    "BYTES>",
+    "LAST ERROR",
+)
+
+
+def _node_row(
+    report: Report, verdict: Verdict, now: datetime, columns: Sequence[str]
+) -> list[str]:
+    cells = _node_cells(report, verdict, now)
+    return [cells.get(name, _DASH) for name in columns]
+
+
+def _node_cells(report: Report, verdict: Verdict, now: datetime) -> Mapping[str, str]:
+    """Say what there is to say of a node, by column."""
+    view = report.view
+    cells = {"NODE": report.name, "STATE": report.state, "ADMIN": report.admin}
+    if view is None:
+        return cells
+    clients, traffic = view.clients, view.traffic
+    links = [link for link in verdict.links if link.watcher == report.name]
+    if report.links is not None:
+        cells["MESH>"] = f"{sum(link.is_up for link in links)}/{len(links)}"
+    if view.stun is not None:
+        cells["STUN>"] = str(view.stun.get("success", 0))
+    return cells | {
+        "ADDRESS": _address(view),
+        "UP>": duration(view.node.uptime),
+        "HOME/ALL>": f"{clients.home}/{clients.connections}",
+        "NI>": str(clients.not_ideal),
+        "RX/TX>": f"{size(traffic.bytes_received)}/{size(traffic.bytes_sent)}",
+        "DROPS>": str(sum(traffic.dropped.values())),
+        "CERT>": _days_left(view, now),
+        "VER": view.node.version,
+    }
+
+
+def _facts(report: Report, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield what one node says, under its name."""
+    yield "name", report.name
+    yield "admin", report.admin
+    yield "state", report.state
     view = report.view
     if view is None:
-        return [report.name, report.state, *[_DASH] * 9]
-    clients, traffic = view.clients, view.traffic
+        yield "error", report.error or ""
+        return
+    node, clients, traffic = view.node, view.clients, view.traffic
+    if node.reasons:
+        yield "because", ", ".join(node.reasons)
+    for note in node.notes:
+        yield "note", note
+    yield "region", " ".join([str(node.region.id), node.region.code, node.region.name])
+    yield "address", _address(view)
+    yield "version", f"{node.version}, plane {node.plane or _DASH}"
+    yield "up", duration(node.uptime)
+    yield "server key", node.server_key or _DASH
+    if node.certificate is not None:
+        yield "certificate", f"{node.certificate.mode}, {_days_left(view, now)} left"
+        yield "pin", node.certificate.pin or _DASH
+    for kind, addresses in node.listeners.items():
+        yield f"{kind} port", ", ".join(addresses) or _DASH
+    yield (
+        "clients",
+        f"{clients.connections}: {clients.home} at home, {clients.not_ideal} not"
+        f" ideal, {clients.duplicate_keys} of duplicate keys",
+    )
+    yield "received", f"{traffic.packets_received} packets, {traffic.bytes_received} B"
+    yield "sent", f"{traffic.packets_sent} packets, {traffic.bytes_sent} B"
+    yield "forwarded", f"{traffic.forwarded_out} out, {traffic.forwarded_in} in"
+    dropped = [f"{count} {why}" for why, count in traffic.dropped.items() if count]
+    yield "dropped", ", ".join(dropped) or _DASH
+
+
+def _link_row(link: LinkRow) -> list[str]:
+    view = link.view
+    if view is None:
+        return [link.watcher, link.watched, link.state, *[_DASH] * 5, link.error]
     return [
-        report.name,
-        report.state,
-        _address(view),
-        duration(view.node.uptime),
-        f"{clients.home}/{clients.connections}",
-        str(clients.not_ideal),
-        f"{size(traffic.bytes_received)}/{size(traffic.bytes_sent)}",
-        str(sum(traffic.dropped.values())),
-        _DASH if view.stun is None else str(view.stun.get("success", 0)),
-        _days_left(view, now),
-        view.node.version,
+        link.watcher,
+        link.watched,
+        link.state,
+        duration(view.since),
+        str(view.keys),
+        milliseconds(view.round_trip),
+        str(view.forwarded_packets),
+        size(view.forwarded_bytes),
+        link.error or _DASH,
     ]
+
+
+def _matrix_cell(cell: Cell) -> str:
+    match cell.outcome:
+        case Outcome.OK | Outcome.SLOW:
+            slow = "slow " if cell.outcome is Outcome.SLOW else ""
+            return f"{slow}{milliseconds(cell.median)}"
+        case Outcome.LOST if cell.sent:
+            return f"lost {cell.sent - cell.received}/{cell.sent}"
+        case outcome:
+            return outcome.value
 
 
 def _address(view: StatusView) -> str:

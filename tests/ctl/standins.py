@@ -45,6 +45,10 @@ class DerpStandIn:
     confirms: bool = True
     pongs: bool = True
     relays: bool = True
+    knows: bool = True
+    """Whether it stays silent about receivers that it does not know."""
+    delay: float = 0.0
+    """Seconds that a packet takes."""
     changes_key: bool = False
     """Each connection gets another server key."""
 
@@ -112,7 +116,13 @@ class DerpStandIn:
         elif kind == FrameType.SEND_PACKET and self.relays:
             target = self.clients.get(NodeKey(frame[:32]))
             if target is not None:
-                target.write(payloads.recv_packet(key, frame[32:]))
+                packet = payloads.recv_packet(key, frame[32:])
+                asyncio.get_running_loop().call_later(self.delay, target.write, packet)
+            elif not self.knows:
+                gone = payloads.peer_gone(
+                    NodeKey(frame[:32]), payloads.GoneReason.NOT_HERE
+                )
+                writer.write(gone)
 
     def say(self, key: NodeKey, *frames: bytes) -> None:
         """Send frames to a client."""
@@ -187,6 +197,7 @@ class AdminStandIn:
     code: str = "demo"
     state: str = "serving"
     reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     entry: dict[str, object] = field(default_factory=dict)
     pinned: bool = True
     server_key: str = f"nodekey:{SERVER.public.hex()}"
@@ -197,6 +208,14 @@ class AdminStandIn:
     """Answers by path, in place of the usual ones."""
     tokens: list[str] = field(default_factory=list)
     """What came in the Authorization header."""
+    links: list[dict[str, object]] | None = None
+    """`/v1/links`; None answers 404, as an older node would."""
+    commands: list[str] = field(default_factory=list)
+    """What was posted."""
+    refusal: str = ""
+    """Why it refuses to drain."""
+    leaving: list[int] = field(default_factory=list)
+    """Clients that are left at each look while it drains; then it is drained."""
 
     def node(self) -> dict[str, object]:
         """`/v1/node`."""
@@ -220,6 +239,7 @@ class AdminStandIn:
             "state": self.state,
             "ready": self.state == "serving",
             "reasons": self.reasons,
+            "notes": self.notes,
             "map_entry": entry,
             "certificate": {
                 "mode": "self-signed",
@@ -258,24 +278,63 @@ class AdminStandIn:
             "accepts": {"accepted": 12, "refused": {"rate": 1}},
         }
 
+    def _command(self, request: web.BaseRequest) -> web.Response:
+        self.commands.append(request.path_qs)
+        if self.refusal:
+            return web.Response(status=409, text=f"{self.refusal}\n")
+        self.state = "draining" if request.path == "/v1/drain" else "serving"
+        return web.json_response({"name": self.name, "state": self.state})
+
+    def _look(self) -> None:
+        if self.state == "draining" and self.leaving:
+            self.home = self.leaving.pop(0) - 1
+        elif self.state == "draining":
+            self.home, self.state = -1, "drained"
+
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         self.tokens.append(request.headers.get("Authorization", ""))
+        if request.method == "POST":
+            return self._command(request)
         if self.hang:
             await asyncio.sleep(60)
         if request.path in self.raw:
             raw = self.raw[request.path]
             return web.Response(body=raw.body, status=raw.status)
-        if request.path == "/v1/node":
+        page = self._page(request.path)
+        return web.Response(status=404) if page is None else page
+
+    def _page(self, path: str) -> web.Response | None:
+        if path == "/v1/node":
             return web.json_response(self.node())
-        if request.path == "/v1/status":
+        if path == "/v1/status":
+            if self.commands:
+                self._look()
             return web.json_response(self.status())
-        if request.path == "/readyz":
+        if path == "/v1/links" and self.links is not None:
+            return web.json_response({"items": self.links})
+        if path == "/readyz":
             ready = self.state == "serving"
-            return web.Response(
-                text="\n".join(self.reasons) or "ready", status=200 if ready else 503
-            )
-        return web.Response(status=404)
+            text = "\n".join(self.reasons) or "ready"
+            return web.Response(text=text, status=200 if ready else 503)
+        return None
+
+
+def link(peer: str, state: str = "up", error: str = "") -> dict[str, object]:
+    """Describe one link as a node does."""
+    return {
+        "peer": peer,
+        "state": state,
+        "since": 75.0,
+        "keys": 3,
+        "round_trip": 0.00125 if state == "up" else None,
+        "forwarded_packets": 1_000,
+        "forwarded_bytes": 1_234_567,
+        "error": error,
+        "peer_state": "serving",
+        "peer_version": "0.1.0",
+        "is_member": True,
+    }
 
 
 @asynccontextmanager

@@ -109,13 +109,40 @@ def test_nodes_that_do_not_fit(derpctl, beside, configured, standin, code, messa
 
 
 def test_a_node_without_an_entry(derpctl, beside, configured):
-    """An empty entry is no node; what is shown has no pin to remark on."""
+    """An empty entry is no node, and no map has it."""
     standin = AdminStandIn()
     body = standin.node() | {"map_entry": {}, "certificate": None}
     standin.raw = {"/v1/node": web.Response(text=json.dumps(body))}
     url = beside.start(admin(standin))
     ended = derpctl("--config", configured(_900a=url), "map", "export")
-    assert '{"Name": "", "RegionID": 0, "HostName": ""}' in ended.out
+    assert (ended.code, ended.out) == (7, "")
+    assert ended.err == (
+        "derpctl: DM002: Regions.900.Nodes[0].RegionID: RegionID is missing, so "
+        "latencies are booked elsewhere and the region is never a home; make it 900; "
+        "correct the nodes' configurations\n"
+    )
+
+
+def test_no_certificate(derpctl, beside, configured):
+    """What is shown has no pin to remark on."""
+    standin = AdminStandIn(pinned=False)
+    body = standin.node() | {"certificate": None}
+    standin.raw = {"/v1/node": web.Response(text=json.dumps(body))}
+    url = beside.start(admin(standin))
+    ended = derpctl("--config", configured(_900a=url), "map", "export")
+    assert ended.code == 0
+    assert ended.out.count("//") == 2
+
+
+def test_warnings_are_said(derpctl, beside, configured):
+    """They are no reason not to print the map."""
+    url = beside.start(admin(AdminStandIn(entry={"IPv4": "", "IPv6": ""})))
+    ended = derpctl("--config", configured(_900a=url), "map", "export")
+    assert (ended.code, "derpMap" in ended.out) == (0, True)
+    assert ended.err == (
+        "derpctl: DM009: Regions.900.Nodes[0].IPv4: no address, so that clients need "
+        'DNS, which may need the relay; give it, or "none" if there is none\n'
+    )
 
 
 def test_usage(derpctl):

@@ -9,9 +9,10 @@ import pytest
 from aiohttp import web
 
 from derpctl.admin import NodeView, RegionView, StatusView
-from derpctl.health import Health, Report, judge
+from derpctl.health import Health, judge
 from derpctl.render import duration, size
-from tests.ctl.standins import AdminStandIn, admin
+from derpctl.reports import Report
+from tests.ctl.standins import AdminStandIn, admin, link
 
 
 HEALTHY = """\
@@ -21,14 +22,23 @@ NODE  STATE    ADDRESS          UP  HOME/ALL  NI       RX/TX  DROPS  STUN   CERT
 """
 
 DEGRADED = """\
-region 900 Demo · degraded · serving 1/3 · home clients 4 · not ideal 2
-NODE  STATE     ADDRESS          UP  HOME/ALL  NI       RX/TX  DROPS  STUN   CERT  VER
-900a  serving   192.0.2.10:8443  2h       2/3   1  1.23M/1.2k      4    17  DAYSd  0.1.0
-900b  draining  192.0.2.10:8443  2h       2/3   1  1.23M/1.2k      4    17  DAYSd  0.1.0
-900c  dead      -                 -         -   -           -      -     -      -  -
+region 900 Demo · degraded · serving 1/3 · mesh 2/6 · home clients 4 · not ideal 2
+NODE  STATE     ADDRESS          UP  HOME/ALL  NI  MESH       RX/TX  DROPS  STUN   CERT  VER
+900a  serving   192.0.2.10:8443  2h       2/3   1   1/2  1.23M/1.2k      4    17  DAYSd  0.1.0
+900b  draining  192.0.2.10:8443  2h       2/3   1   1/2  1.23M/1.2k      4    17  DAYSd  0.1.0
+900c  dead      -                 -         -   -     -           -      -     -      -  -
 900b: draining: asked to
 900c: unix:/none/900c.sock: no such file or directory; is the node running?
-"""
+900a to 900c: waiting for 75 s: connection refused
+900b to 900c: missing: not in the region as this node knows it
+"""  # noqa: E501
+
+MESHED = """\
+region 900 Demo · healthy · serving 2/2 · mesh 2/2 · home clients 4 · not ideal 2
+NODE  STATE    ADDRESS          UP  HOME/ALL  NI  MESH       RX/TX  DROPS  STUN   CERT  VER
+900a  serving  192.0.2.10:8443  2h       2/3   1   1/1  1.23M/1.2k      4    17  DAYSd  0.1.0
+900b  serving  192.0.2.10:8443  2h       2/3   1   1/1  1.23M/1.2k      4    17  DAYSd  0.1.0
+"""  # noqa: E501
 
 
 def masked(text: str) -> str:
@@ -44,13 +54,66 @@ def test_healthy(derpctl, beside, configured):
 
 
 def test_degraded(derpctl, beside, configured):
-    """One node is dead and one drains: 9, and why."""
-    url = beside.start(admin(AdminStandIn()))
+    """One node is dead and one drains: 9, and why, links included."""
+    down = link("900c", "waiting", "connection refused")
+    url = beside.start(admin(AdminStandIn(links=[down, link("900b")])))
     standin = AdminStandIn("900b", state="draining", reasons=["asked to"])
+    standin.links = [link("900a")]
     other = beside.start(admin(standin))
     path = configured(_900a=url, _900b=other, _900c="unix:/none/900c.sock")
     ended = derpctl("--config", path, "status")
     assert (ended.code, masked(ended.out), ended.err) == (9, DEGRADED, "")
+
+
+def meshed(beside, configured):
+    """Two nodes that are linked."""
+    urls = [
+        beside.start(admin(AdminStandIn("900a", links=[link("900b")]))),
+        beside.start(admin(AdminStandIn("900b", links=[link("900a")]))),
+    ]
+    return configured(_900a=urls[0], _900b=urls[1])
+
+
+def test_meshed(derpctl, beside, configured):
+    """Every link is up: 0."""
+    ended = derpctl("--config", meshed(beside, configured), "status")
+    assert (ended.code, masked(ended.out), ended.err) == (0, MESHED, "")
+
+
+def test_a_link_is_down(derpctl, beside, configured):
+    """9, though every node serves."""
+    down = link("900b", "waiting", "wrong mesh key")
+    urls = [
+        beside.start(admin(AdminStandIn("900a", links=[down]))),
+        beside.start(admin(AdminStandIn("900b", links=[link("900a")]))),
+    ]
+    path = configured(_900a=urls[0], _900b=urls[1])
+    ended = derpctl("--config", path, "status", "-o", "json")
+    found = json.loads(ended.out)
+    assert (ended.code, found["health"], found["serving"]) == (9, "degraded", 2)
+    assert found["mesh"] == {"up": 1, "expected": 2}
+    assert found["problems"] == ["900a to 900b: waiting for 75 s: wrong mesh key"]
+
+
+def test_notes(derpctl, beside, configured):
+    """What a node would have somebody look at is shown, and is no fault: 0."""
+    standin = AdminStandIn(notes=["registry: region.yaml: not YAML"])
+    path = configured(_900a=beside.start(admin(standin)))
+    ended = derpctl("--config", path, "status")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith("\n900a: registry: region.yaml: not YAML\n")
+    found = json.loads(derpctl("--config", path, "status", "-o", "json").out)
+    assert found["notes"] == ["900a: registry: region.yaml: not YAML"]
+    shown = derpctl("--config", path, "node", "show", "900a")
+    assert "note         registry: region.yaml: not YAML\n" in shown.out
+
+
+def test_a_node_that_tells_no_links(derpctl, beside, configured):
+    """An older node says nothing of them: not known is not wrong."""
+    urls = [beside.start(admin(AdminStandIn(name))) for name in ("900a", "900b")]
+    ended = derpctl("--config", configured(_900a=urls[0], _900b=urls[1]), "status")
+    assert ended.code == 0
+    assert "mesh 0/2" in ended.out
 
 
 def test_document(derpctl, beside, configured):
@@ -95,6 +158,15 @@ def test_document(derpctl, beside, configured):
         "error": "unix:/none/900b.sock: no such file or directory; "
         "is the node running?",
         "seconds": None,
+        "links": [
+            {
+                "from": "900b",
+                "to": "900a",
+                "state": "unknown",
+                "error": "unix:/none/900b.sock: no such file or directory; "
+                "is the node running?",
+            }
+        ],
     }
 
 
@@ -199,12 +271,16 @@ def test_odd_nodes(derpctl, beside, configured):
 
 
 def test_narrow_terminal(derpctl, beside, configured, monkeypatch):
-    """At 80 columns the table still has one line a node."""
+    """At 80 columns the table still has one line a node, with links too."""
     monkeypatch.setenv("COLUMNS", "80")
     url = beside.start(admin(AdminStandIn()))
     ended = derpctl("--config", configured(_900a=url), "status")
     assert len(ended.out.splitlines()) == 3
     assert all(len(line) <= 80 for line in ended.out.splitlines())
+    ended = derpctl("--config", meshed(beside, configured), "status")
+    rows = [row for row in ended.out.splitlines() if row[:2] in {"NO", "90"}]
+    assert len(rows) == 3
+    assert all(len(row) <= 80 for row in rows)
 
 
 def test_units():

@@ -33,6 +33,7 @@ MARKS = {
     "yaml derpd",
     "yaml derpd part",
     "yaml derpctl",
+    "yaml derpctl region",
     "sh start",
     "sh test",
     "sh node",

@@ -42,6 +42,7 @@ class Machine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.config = root / "etc/derpmesh/derpd.yaml"
+        self.mesh_key = root / "etc/derpmesh/mesh.key"
         self.log = root / "derpd.log"
         self._admin = Admin(f"unix:{root}/var/lib/derpd/admin.sock", timeout=1.0)
         self._ports: dict[str, str] = {}

@@ -34,6 +34,8 @@ class Reader:
 
     def follow(self, page):
         self._machine.configure(whole(page).text)
+        if any("key mesh generate" in block.text for block in blocks_of(page)):
+            self._machine.mesh_key.unlink()  # the page makes it
         for block in blocks_of(page):
             match block.mark:
                 case "yaml derpctl":

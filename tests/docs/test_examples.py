@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 import derpmesh.daemon
+from derpctl.config import load_ctl_config
 from tests.docs.blocks import blocks, configuration, whole
 
 
@@ -36,3 +37,11 @@ def test_derpctl_reads_its_configuration(block, machine):
     with machine.node():
         said = machine.run("derpctl status")
     assert said.returncode == 0, said.stdout
+
+
+@pytest.mark.parametrize("block", blocks("yaml derpctl region"), ids=str)
+def test_derpctl_accepts_a_region(block, tmp_path):
+    """The nodes are on other machines, so it is only read."""
+    path = tmp_path / "config.yaml"
+    path.write_text(block.text)
+    assert load_ctl_config(path).nodes

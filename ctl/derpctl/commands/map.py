@@ -1,11 +1,12 @@
 """`derpctl map …`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from derpctl.settings import TimeoutOption, settings_of
+from derpctl.settings import OutputOption, TimeoutOption, settings_of
 
 
 app = typer.Typer(
@@ -49,12 +50,13 @@ def export(
     """Print the map of the region, to paste.
 
     All nodes must answer: a map without the one that is down would take it
-    from every client. The same region prints the same bytes.
+    from every client. The same region prints the same bytes. Exits 7 when the map
+    would not work, as `map lint` says; nothing is printed then.
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
     from derpctl.config import load_ctl_config  # noqa: PLC0415
-    from derpctl.export import collect, render  # noqa: PLC0415
+    from derpctl.export import check, collect, render  # noqa: PLC0415
 
     if fragment and form is not Format.ACL:
         message = f"only -f acl has a fragment, not -f {form.value}"
@@ -62,4 +64,74 @@ def export(
     settings = settings_of(context, timeout=timeout)
     config = load_ctl_config(settings.config)
     found = asyncio.run(collect(config, timeout=settings.timeout))
+    for finding in check(found):
+        typer.echo(f"derpctl: {finding}", err=True)
     typer.echo(render(found, form.value, fragment=fragment), nl=False)
+
+
+@app.command()
+def lint(
+    context: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="DERPMap JSON, a policy, headscale's YAML, or -."
+        ),
+    ],
+    *,
+    allow_system_ids: Annotated[
+        bool,
+        typer.Option(
+            "--allow-system-ids", help="Do not mind regions outside 900 to 999."
+        ),
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Say what is wrong with a map, though clients would read it.
+
+    Exits 7 when something is an error; warnings alone exit 0.
+    """
+    from derpctl import documents  # noqa: PLC0415 - see commands/__init__.py
+    from derpctl.exits import Exit  # noqa: PLC0415
+    from derpctl.map import lint as rules  # noqa: PLC0415
+    from derpctl.map.source import judge  # noqa: PLC0415
+
+    settings = settings_of(context, output)
+    text = _read(file)
+    is_yaml = Path(file).suffix in {".yaml", ".yml"}
+    found = judge(text, is_yaml=is_yaml, allow_system_ids=allow_system_ids)
+    if settings.as_json:
+        items = [finding.members() for finding in found.findings]
+        report = documents.document(
+            "MapLint", file=file, format=found.form, items=items
+        )
+        typer.echo(documents.pretty(report))
+    elif found.findings:
+        from derpctl.render import Screen  # noqa: PLC0415
+
+        Screen(settings.color).findings(found.findings)
+    typer.echo(f"derpctl: {file}: {rules.summary(found.findings)}", err=True)
+    if rules.has_errors(found.findings):
+        raise typer.Exit(Exit.INVALID)
+
+
+def _read(file: str) -> str:
+    """Read a file, or standard input.
+
+    Raises:
+        CtlError: There is none, or it is not text.
+    """
+    import sys  # noqa: PLC0415
+
+    from derpctl.errors import CtlError  # noqa: PLC0415
+    from derpctl.exits import Exit  # noqa: PLC0415
+
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as exc:
+        reason, hint = (exc.strerror or "unreadable").lower(), "check path and mode"
+        raise CtlError(file, reason, hint, Exit.CONFIG) from exc
+    except UnicodeDecodeError as exc:
+        reason, hint = f"not text: byte {exc.start}", "give a text file, in UTF-8"
+        raise CtlError(file, reason, hint, Exit.INVALID) from exc

@@ -78,6 +78,56 @@ def node(  # noqa: PLR0913 - options of a command line
     raise typer.Exit(result.exit)
 
 
+@app.command()
+def mesh(  # noqa: PLR0913 - options of a command line
+    context: typer.Context,
+    *,
+    count: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Packets for each pair.")
+    ] = 20,
+    size: Annotated[
+        int, typer.Option(min=8, max=65_536, help="Bytes of each packet.")
+    ] = 64,
+    threshold_rtt: Annotated[
+        float,
+        typer.Option(min=0.0001, max=60, help="Seconds that a round trip may take."),
+    ] = 0.5,
+    mesh_key_file: Annotated[
+        Path | None, typer.Option(help="Come with the mesh right, not as a stranger.")
+    ] = None,
+    output: OutputOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Send packets from every node to every other, and itself; say what fails where.
+
+    Exits 0 when all arrive in time, 9 when some do not, 10 when nothing arrives
+    anywhere, 4 when no node answers.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from derpctl import documents  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.probe import matrix  # noqa: PLC0415
+    from derpctl.probe.inputs import mesh_key_from  # noqa: PLC0415
+    from derpctl.probe.mesh import Plan  # noqa: PLC0415
+    from derpctl.probe.region import probe_region  # noqa: PLC0415
+
+    settings = settings_of(context, output, timeout)
+    mesh_key = mesh_key_from(mesh_key_file)
+    config = load_ctl_config(settings.config)
+    plan = Plan(count, size, threshold_rtt, settings.timeout, mesh_key)
+    cells = asyncio.run(probe_region(config, plan))
+    if settings.as_json:
+        how = {"count": count, "size": size, "threshold_rtt": threshold_rtt}
+        found = matrix.mesh_document(config.region, cells, **how)
+        typer.echo(documents.pretty(found))
+    else:
+        from derpctl.render import Screen  # noqa: PLC0415
+
+        Screen(settings.color).matrix(cells)
+    raise typer.Exit(matrix.exit_of(cells))
+
+
 def _find(
     settings: Settings, text: str, from_map: Path | None, tls: "ClientTls"
 ) -> "Target":

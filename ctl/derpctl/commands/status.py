@@ -14,21 +14,23 @@ def status(
     output: OutputOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Show a region and its nodes on one screen.
+    """Show a region, its nodes and their links on one screen.
 
-    Exits 0 when every node serves, 9 when one does not, 10 when none does, 4
-    when that cannot be known, 3 without a configuration.
+    Exits 0 when every node serves and every link is up, 9 when one does not or is
+    not, 10 when no node serves, 4 when that cannot be known, 3 without a
+    configuration.
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from derpctl import documents, health  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.reports import ask_all  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
     patience = min(settings.timeout, _PATIENCE)
-    reports = asyncio.run(health.ask_all(config, timeout=patience))
+    reports = asyncio.run(ask_all(config, timeout=patience))
     verdict = health.judge(config.region, reports)
     if settings.as_json:
         found = health.status_document(config.region, reports, verdict)

@@ -24,6 +24,15 @@ def parse_derp_map(text: str) -> DerpMap:
         tree: object = json.loads(text)
     except ValueError as exc:
         raise BadMap("", text, f"not JSON: {exc}") from exc
+    return read_derp_map(tree)
+
+
+def read_derp_map(tree: object) -> DerpMap:
+    """Read a map from what JSON, or something like it, was read into.
+
+    Raises:
+        BadMap: It is something else; says where and why.
+    """
     return _read(DerpMap, "", tree)
 
 

@@ -1,0 +1,223 @@
+"""Reads a map from what people keep it in, and knows the line of everything.
+
+Plain DERPMap JSON, a Tailscale policy or its `derpMap` alone (HuJSON), or a file of
+headscale's `derp.paths` (YAML). What cannot be read is a finding, too.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+
+import yaml
+
+from derpctl.map.errors import BadMap
+from derpctl.map.hujson import Located, parse_hujson
+from derpctl.map.lint import Finding, Severity, lint
+from derpctl.map.model import DerpMap, HomeParams, Node, Region
+from derpctl.map.read import read_derp_map
+
+
+_MEMBER = "derpmap"
+_LINE = re.compile(r"line (\d+)")
+_STRUCTS = (DerpMap, HomeParams, Region, Node)
+_LARGEST = 1 << 20  # netcheck reads no more
+_MOST_DEEP = 100
+_MOST_VALUES = 200_000
+
+_NAMES = {
+    str(item.metadata["json"]).lower(): str(item.metadata["json"])
+    for struct in _STRUCTS
+    for item in fields(struct)
+}
+"""Keys as Go spells them, by how headscale does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A file, as far as it could be read."""
+
+    form: str
+    """`derpmap`, `acl` or `headscale`."""
+    findings: list[Finding]
+
+
+def judge(text: str, *, is_yaml: bool, allow_system_ids: bool = False) -> Judged:
+    """Read a file and apply the rules.
+
+    Args:
+        text: All of it.
+        is_yaml: Whether its name says so; YAML is headscale's.
+        allow_system_ids: See `lint`.
+    """
+    is_yaml = is_yaml or not _looks_like_json(text)
+    form = "headscale" if is_yaml else "derpmap"
+    try:
+        located = _yaml(text) if is_yaml else parse_hujson(_whole(text))
+        if isinstance(located.value, dict) and not is_yaml:
+            member = next((key for key in located.value if key.lower() == _MEMBER), "")
+            if member:
+                form = "acl"
+                located = _below(located, member)
+    except BadMap as exc:
+        return Judged(form, [_unreadable(exc, {})])
+    findings = [*_too_large(text), *_no_map(located.value)]
+    if is_yaml:
+        findings += _wrong_case("", located.value, located.lines)
+        located = _as_go_spells(located)
+    try:
+        derp_map = read_derp_map(located.value)
+    except BadMap as exc:
+        return Judged(form, [*findings, _unreadable(exc, located.lines)])
+    for finding in lint(derp_map, allow_system_ids=allow_system_ids):
+        findings.append(replace(finding, line=_line(located.lines, finding.path)))
+    return Judged(form, findings)
+
+
+def _looks_like_json(text: str) -> bool:
+    """Tell by the first character that is no comment of either."""
+    for line in text.lstrip("\ufeff").splitlines():
+        words = line.strip()
+        if words and not words.startswith("#"):
+            return words[0] in '{["/'
+    return False
+
+
+def _whole(text: str) -> str:
+    """Put braces around a member that stands alone, as `--fragment` prints it."""
+    return f"{{{text}}}" if text.lstrip().startswith('"') else text
+
+
+def _below(located: Located, member: str) -> Located:
+    """Take one member of an object, with its lines."""
+    value = located.value[member] if isinstance(located.value, dict) else None
+    member = member.lower()
+    start = f"{member}."
+    lines = {
+        path.removeprefix(start): line
+        for path, line in located.lines.items()
+        if path.startswith(start)
+    }
+    return Located(value, {"": located.lines[member], **lines})
+
+
+def _unreadable(exc: BadMap, lines: Mapping[str, int]) -> Finding:
+    """Go's decoder would stop here, and so do we."""
+    match = _LINE.fullmatch(exc.path)
+    path = "" if match else exc.path
+    line = int(match[1]) if match else _line(lines, exc.path)
+    message = f"{exc.value!r:.80}: {exc.reason}"
+    return Finding("DM025", Severity.ERROR, path, message, line=line)
+
+
+def _too_large(text: str) -> Iterator[Finding]:
+    size = len(text.encode("utf-8", "replace"))
+    if size > _LARGEST:
+        message = f"{size} bytes, and clients read no more than {_LARGEST}"
+        yield Finding("DM025", Severity.ERROR, "", message, line=1)
+
+
+def _no_map(value: object) -> Iterator[Finding]:
+    if isinstance(value, dict) and "regions" not in map(str.lower, map(str, value)):
+        message = "there is no map in it: neither Regions nor derpMap"
+        yield Finding("DM025", Severity.ERROR, "", message, line=1)
+
+
+def _line(lines: Mapping[str, int], path: str) -> int | None:
+    """Find the line of a path, or of the nearest thing around it."""
+    path = path.lower()
+    while path and path not in lines:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return lines.get(path)
+
+
+# YAML.
+
+
+# A tag whose text does not fit, `!!int ''` or `!!bool x`, is not an error of PyYAML's.
+_NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+
+
+def _yaml(text: str) -> Located:
+    """Read YAML, with lines.
+
+    Raises:
+        BadMap: It is none.
+    """
+    lines: dict[str, int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _note(node, "", lines, 0, itertools.count())
+        value: object = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        where = f"line {mark.line + 1}" if mark else "line 1"
+        raise BadMap(where, exc.context or "", exc.problem or "not YAML") from exc
+    except _NO_YAML as exc:
+        where, reason = "line 1", f"not YAML: {' '.join(str(exc).split())}"
+        raise BadMap(where, text[:20], reason) from exc
+    return Located(value, lines)
+
+
+def _note(
+    node: yaml.Node | None,
+    path: str,
+    lines: dict[str, int],
+    deep: int,
+    seen: Iterator[int],
+) -> None:
+    """Note the lines of a node and of what is in it.
+
+    Raises:
+        BadMap: It has no end, or none in sight: aliases may go in circles.
+    """
+    if node is None:
+        return
+    if deep > _MOST_DEEP or next(seen) > _MOST_VALUES:
+        where = f"line {node.start_mark.line + 1}"
+        reason = f"more than {_MOST_DEEP} levels or {_MOST_VALUES} values"
+        raise BadMap(where, path[:40], reason)
+    lines[path.lower()] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{path}.{key.value}".lstrip(".")
+            _note(value, name, lines, deep + 1, seen)
+            lines[name.lower()] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _note(item, f"{path}[{number}]", lines, deep + 1, seen)
+
+
+def _wrong_case(
+    path: str, value: object, lines: Mapping[str, int]
+) -> Iterator[Finding]:
+    """Find keys that headscale would leave out, because they are not lower-case."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            name = str(key)
+            where = f"{path}.{name}".lstrip(".")
+            if name != name.lower() and name.lower() in _NAMES:
+                message = f"headscale reads {name.lower()} only, and leaves {name} out"
+                line = _line(lines, where)
+                yield Finding("DM024", Severity.ERROR, where, message, line=line)
+            yield from _wrong_case(where, item, lines)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _wrong_case(f"{path}[{number}]", item, lines)
+
+
+def _as_go_spells(located: Located) -> Located:
+    """Give what headscale would make of it, in Go's words; the rest is left out."""
+    return Located(_go(located.value), located.lines)
+
+
+def _go(value: object) -> object:
+    if isinstance(value, list):
+        return [_go(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        _NAMES.get(str(key), str(key)): _go(item)
+        for key, item in value.items()
+        if str(key) == str(key).lower()
+    }

@@ -1,0 +1,133 @@
+"""Maps in what people keep them in: which form it is, what is wrong, in which line."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from derpctl.map.source import Judged, judge
+
+
+HUJSON = """\
+// ours
+{
+  "Regions": {
+    /* the one */
+    "900": {
+      "RegionID": 900, "RegionCode": "demo", "RegionName": "Demo",
+      "Nodes": [
+        {
+          "Name": "900a", "RegionID": 900,
+          "HostName": "a:443",
+          "IPv4": "192.0.2.1",
+        },
+      ],
+    },
+  },
+}
+"""
+
+YAML = """\
+# ours
+regions:
+  900:
+    regionid: 900
+    regioncode: demo
+    regionname: Demo
+    nodes:
+      - name: 900a
+        regionid: 900
+        hostname: a:443
+        ipv4: 192.0.2.1
+"""
+
+SAME_KEYS = "".join(
+    f"a{level}: &a{level} {{{', '.join(['x: ' + below] * 9)}}}\n"
+    for level in range(20)
+    for below in [f"*a{level - 1}" if level else "1"]
+)
+"""Aliases that unfold to 9 ** 20 values, all at the same path."""
+
+
+def judged(text: str, *, is_yaml: bool = False) -> tuple[str, list[tuple]]:
+    """Give the form, and the rules that fired with their lines."""
+    found = judge(text, is_yaml=is_yaml)
+    return found.form, [(one.rule, one.line) for one in found.findings]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_lines(ending):
+    """Each form has the line of the value that is wrong."""
+    policy = f'{{"acls": [],\n"derpMap":\n{HUJSON}}}'
+    fragment = f'"derpMap":\n{HUJSON},'
+    assert judged(HUJSON.replace("\n", ending)) == ("derpmap", [("DM007", 10)])
+    assert judged(policy.replace("\n", ending)) == ("acl", [("DM007", 12)])
+    assert judged(fragment.replace("\n", ending)) == ("acl", [("DM007", 11)])
+    assert judged(YAML.replace("\n", ending)) == ("headscale", [("DM007", 10)])
+
+
+def test_sound():
+    """Nothing is found where nothing is wrong."""
+    sound = HUJSON.replace("a:443", "a")
+    assert judge(sound, is_yaml=False) == Judged("derpmap", [])
+    assert judged(YAML.replace("a:443", "a"), is_yaml=True) == ("headscale", [])
+
+
+def test_a_missing_member_has_the_line_around_it():
+    """The line is that of the node."""
+    text = HUJSON.replace('"HostName": "a:443",', "")
+    assert judged(text) == ("derpmap", [("DM007", 8)])
+
+
+def test_wrong_case():
+    """Headscale leaves out what is not lower-case, and so do we, after saying it."""
+    text = YAML.replace("hostname: a:443", "HostName: a")
+    assert judged(text) == ("headscale", [("DM024", 10), ("DM007", 10)])
+    assert judged("Regions: {}")[1][0] == ("DM024", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "line"),
+    [
+        ("", "headscale", None),
+        ("{\n]", "derpmap", 2),
+        ('{"acls": []}', "derpmap", 1),
+        ('{"derpMap": null}', "acl", 1),
+        ('{\n"Regions": 7}', "derpmap", 2),
+        ("regions:\n\t900: {}", "headscale", 2),
+        ("a: [\nb: {", "headscale", 2),
+        ("a: \x00", "headscale", 1),
+        ("[" * 5_000, "derpmap", 1),
+        ("- " * 5_000 + "a", "headscale", 1),
+        ("&a [*a]", "headscale", 1),
+        ("a: !!int ''", "headscale", 1),
+        ("a: !!bool x", "headscale", 1),
+        ("a: !!timestamp x", "headscale", 1),
+        ("a: 2026-99-99", "headscale", 1),
+        (SAME_KEYS, "headscale", 1),
+    ],
+)
+def test_what_is_no_map(text, form, line):
+    """One finding or more, all of them errors, and no traceback."""
+    found = judge(text, is_yaml=False)
+    assert found.form == form
+    assert {one.rule for one in found.findings} <= {"DM024", "DM025"}
+    if line is not None:
+        assert found.findings
+        assert found.findings[0].line is not None
+
+
+def test_too_large():
+    """Clients read a mebibyte, and no more."""
+    text = HUJSON.replace("a:443", "a")
+    room = (1 << 20) - len(text)
+    assert judged(text + " " * room) == ("derpmap", [])
+    assert judged(text + " " * (room + 1)) == ("derpmap", [("DM025", 1)])
+
+
+@given(st.text() | st.text("{}[]\",:/*-&!<>|\n \t#0aeE.'%@?"), st.booleans())
+@example('{"Regions": {"900": {"RegionID": 1e999}}}', False)
+@example("a: !!float ''", True)
+def test_any_text(text: str, is_yaml: bool):
+    """Whatever it is, findings come out."""
+    found = judge(text, is_yaml=is_yaml)
+    assert found.form in {"derpmap", "acl", "headscale"}

@@ -1,0 +1,123 @@
+"""`derpctl map lint`: where the map comes from, what is printed, and how it ends."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from tests.ctl.standins import AdminStandIn, admin
+
+
+SOUND = """\
+{"Regions": {"900": {"RegionID": 900, "RegionCode": "demo", "RegionName": "Demo",
+"Nodes": [{"Name": "900a", "RegionID": 900, "HostName": "a",
+"IPv4": "192.0.2.1"}]}}}
+"""
+
+
+@pytest.fixture
+def lint(derpctl, tmp_path):
+    """Lint a text, in a file of this name."""
+
+    def run(text, *options, name="map.json"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return derpctl("map", "lint", path, *options)
+
+    return run
+
+
+def test_sound(lint):
+    """Nothing on stdout, and 0; a byte order mark is nothing, too."""
+    ended = lint(SOUND)
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.endswith("map.json: nothing is wrong\n")
+    assert lint(b"\xef\xbb\xbf" + SOUND.encode()).code == 0
+
+
+def test_warnings(lint):
+    """They are shown, and 0."""
+    ended = lint(SOUND.replace('"192.0.2.1"', '""'))
+    assert ended.code == 0
+    assert "DM009" in ended.out
+    assert ended.err.endswith("map.json: 1 warning\n")
+
+
+def test_errors(lint):
+    """They are shown, and 7."""
+    ended = lint(SOUND.replace('"a"', '"a:1"'))
+    assert (ended.code, "DM007" in ended.out) == (7, True)
+    assert ended.err.endswith("map.json: 1 error\n")
+
+
+def test_document(lint, tmp_path):
+    """It has the form, and everything of each finding; 7 all the same."""
+    ended = lint(SOUND.replace('"RegionID": 900, "H', '"H'), "-o", "json")
+    (item,) = json.loads(ended.out).pop("items")
+    found = json.loads(ended.out)
+    assert (ended.code, found["kind"], found["format"]) == (7, "MapLint", "derpmap")
+    assert found["file"] == str(tmp_path / "map.json")
+    assert item.pop("message").startswith("RegionID is missing")
+    assert item == {
+        "rule": "DM002",
+        "severity": "error",
+        "path": "Regions.900.Nodes[0].RegionID",
+        "line": 2,
+        "fixable": True,
+    }
+
+
+def test_system_ids(lint):
+    """Numbers of Tailscale's are a warning, unless allowed."""
+    text = SOUND.replace("900", "1")
+    assert "DM003" in lint(text).out
+    assert lint(text, "--allow-system-ids").out == ""
+
+
+def test_yaml_by_name(lint):
+    """JSON is YAML where the name says so, and headscale wants lower case."""
+    ended = lint(SOUND, "-o", "json", name="map.yml")
+    assert json.loads(ended.out)["format"] == "headscale"
+    assert ended.code == 7
+
+
+def test_standard_input(derpctl, monkeypatch):
+    """A dash is what is piped in."""
+    piped = io.TextIOWrapper(io.BytesIO(SOUND.encode()))
+    monkeypatch.setattr(sys, "stdin", piped)
+    assert derpctl("map", "lint", "-") == (0, "", "derpctl: -: nothing is wrong\n")
+
+
+def test_what_cannot_be_read(lint, derpctl, tmp_path):
+    """No file is 3; no text is 7."""
+    ended = derpctl("map", "lint", tmp_path / "none")
+    assert (ended.code, ended.out) == (3, "")
+    assert "none: no such file or directory; check path and mode" in ended.err
+    ended = lint(b"{\xff}")
+    assert (ended.code, ended.out) == (7, "")
+    assert "not text: byte 1; give a text file, in UTF-8" in ended.err
+
+
+def test_hostile_names(lint):
+    """A name that no terminal can show is shown in another way."""
+    ended = lint(SOUND.replace('"900a"', r'"\ud800\u001b[31m"'))
+    assert (ended.code, "DM004" in ended.out) == (0, True)
+    assert "\x1b" not in ended.out
+    ended.out.encode()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"Name": "900a"}, "Regions.900.Nodes = '900a': two nodes, one name"),
+        ({"HostName": "a:1"}, "DM007: Regions.900.Nodes[1].HostName: 'a:1' has a port"),
+    ],
+)
+def test_export_refuses(derpctl, beside, configured, entry, message):
+    """A map that breaks a rule: 7, what is wrong, and nothing printed."""
+    one = beside.start(admin(AdminStandIn("900a")))
+    other = beside.start(admin(AdminStandIn("900b", entry=entry)))
+    ended = derpctl("--config", configured(_900a=one, _900b=other), "map", "export")
+    assert (ended.code, ended.out) == (7, "")
+    assert message in ended.err
