@@ -30,6 +30,10 @@ class Outcome(StrEnum):
     """A node cannot be reached."""
 
 
+_BETWEEN = frozenset({Outcome.SLOW, Outcome.LOST, Outcome.NOT_ANNOUNCED})
+"""What a link may be the cause of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """What was found from one node to another."""
@@ -79,7 +83,7 @@ def explained(cells: Sequence[Cell], links: Sequence[LinkRow]) -> list[Cell]:
     found = []
     for cell in cells:
         link = by_ends.get((cell.source, cell.target))
-        if cell.outcome is not Outcome.OK and link is not None and not link.is_up:
+        if cell.outcome in _BETWEEN and link is not None and not link.is_up:
             cell = replace(cell, detail=f"{cell.detail}; link {link}")  # noqa: PLW2901
         found.append(cell)
     return found
