@@ -19,6 +19,7 @@ from derpnode import __version__
 from derpnode.config import InvalidConfig
 from derpnode.errors import ConfigError
 from derpnode.node import Node
+from derpnode.plane.python.selector import new_event_loop
 from derpnode.server.certificates import load_current
 from derpnode.server.log import set_up
 from derpnode.server.mapentry import map_entry
@@ -82,7 +83,8 @@ def derpd(
         else:
             _raise_file_limit()
             set_up(found.log.level, found.log.format, node=found.node.name)
-            asyncio.run(_run(found))
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(_run(found))
     except (InvalidConfig, ConfigError) as exc:
         for line in str(exc).splitlines():
             typer.echo(f"derpd: {line}", err=True)

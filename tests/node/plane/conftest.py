@@ -1,10 +1,19 @@
 """Scenes for the tests of the planes, over each plane there is."""
 
+import asyncio
+
 import pytest
 
 from derpnode.plane.contract import PlaneLimits
+from derpnode.plane.python.selector import new_event_loop
 from tests.node.plane.planes import PLANES
 from tests.node.plane.scene import Scene
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Take the daemon's loop, and one whose waiting the plane has no part in."""
+    del config, item
+    return {"shared": new_event_loop, "apart": asyncio.new_event_loop}
 
 
 @pytest.fixture(params=PLANES)

@@ -56,6 +56,7 @@ from derpnode.plane.python.connection import (
 )
 from derpnode.plane.python.outbox import Outbox
 from derpnode.plane.python.packets import SLACK, Router, Violation
+from derpnode.plane.python.selector import MOST, Ready, selector_of
 from derpnode.plane.python.timers import KeepAlives, rtt_label
 from derpnode.plane.python.tls import client_context, server_context
 from derpnode.plane.python.transport import (
@@ -72,12 +73,6 @@ from derpnode.wire.payloads import KEEP_ALIVE
 TICK = 0.1
 """Seconds between looks at deadlines."""
 
-FLOW = 0.001
-"""Seconds between two turns below which packets are said to flow."""
-
-STAY = 0.005
-"""Seconds that a turn may go on while they do; others on the loop wait for it."""
-
 LINGER = 1.0
 """Seconds a connection that we close may take to read its last bytes."""
 
@@ -85,7 +80,6 @@ LINGER = 1.0
 # read that follows it take less.
 _ROOM = STREAM_CAPACITY + 2 * READ_SIZE
 _TLS_HANDSHAKE = 0x16  # record type; RFC 8446, 5.1
-_READY = 256  # connections looked at in one turn
 _WRITE = select.EPOLLOUT
 _READ_ANY = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
@@ -123,7 +117,8 @@ class PythonPlane:
         self._buffer = bytearray(_ROOM + SLACK)
         self._view = memoryview(self._buffer)
         self._room = self._view[:_ROOM]
-        self._poll = select.epoll()
+        self._waiting = selector_of(loop)
+        self._poll = self._waiting.epoll if self._waiting else select.epoll()
         self._acceptor = Acceptor(self._counters, self._poll, spoke=self._spoke)
         self._outbox = Outbox(
             self._counters,
@@ -136,8 +131,11 @@ class PythonPlane:
         self._in_turn = False
         self._finish_due = False
         self._shut = False
-        self._last_turn = 0.0
-        loop.add_reader(self._poll.fileno(), self._turn)
+        self._timed = False  # the loop got a timer in this turn
+        if self._waiting is not None:
+            self._waiting.turn = self._turn
+        else:
+            loop.add_reader(self._poll.fileno(), self._woken)
         self._timer = loop.call_later(TICK, self._tick)
 
     # Commands.
@@ -332,7 +330,10 @@ class PythonPlane:
             return
         self._shut = True
         self._timer.cancel()
-        self._loop.remove_reader(self._poll.fileno())
+        if self._waiting is not None:
+            self._waiting.turn = None
+        else:
+            self._loop.remove_reader(self._poll.fileno())
         for c in list(self._by_id.values()):
             self._end(c, CloseReason.ASKED, "shutdown")
         for silent in self._acceptor.silent.values():
@@ -340,35 +341,33 @@ class PythonPlane:
         for listener in self._acceptor.listeners.values():
             listener.sock.close()
         self._acceptor.listeners.clear()
-        self._poll.close()
+        if self._waiting is None:
+            self._poll.close()
         self._events.clear()
 
     # The turn.
 
-    def _turn(self) -> None:
+    def _woken(self) -> None:
+        """Act on what is ready, where the plane waits by itself."""
+        self._turn(self._poll.poll(0, MOST))
+
+    def _turn(self, ready: Ready) -> bool:
         """Act on everything that is ready, then write, then tell.
 
-        While packets flow, stay and wait for the next: going back to asyncio
-        between two packets costs a third of what a lone packet costs at all.
+        Returns:
+            Whether the loop may have something to do now.
         """
-        poll = self._poll.poll
-        began = monotonic()
-        wait = 0.0
-        while True:
-            ready = poll(wait, _READY)
-            if not ready:
-                return
-            now = self._outbox.now = monotonic()
-            self._act(ready, now)
-            if self._finish() or self._shut or now - began > STAY:
-                return
-            if now - self._last_turn > FLOW:
-                self._last_turn = now
-                return
-            self._last_turn = now
-            wait = FLOW
+        self._outbox.now = monotonic()
+        self._timed = False
+        try:
+            self._act(ready, self._outbox.now)
+            return self._finish() or self._timed
+        except Exception as exc:  # noqa: BLE001 - as the loop does for its callbacks
+            context = {"message": "a turn of the plane failed", "exception": exc}
+            self._loop.call_exception_handler(context)
+            return True
 
-    def _act(self, ready: list[tuple[int, int]], now: float) -> None:
+    def _act(self, ready: Ready, now: float) -> None:
         """Read from, accept on, or go on writing to what is ready."""
         self._in_turn = True
         by_fd = self._by_fd
@@ -485,6 +484,7 @@ class PythonPlane:
         if wait > 0:
             self._watch(c, c.interest & ~select.EPOLLIN)
             self._loop.call_later(wait, self._read_again, c)
+            self._timed = True
 
     def _read_again(self, c: Connection) -> None:
         if c.fd >= 0 and c.closing is None:
