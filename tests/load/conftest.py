@@ -2,14 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.bench.build import CrateNotBuilt, derpload
 from tests.load.generator import Generator
-from tests.load.node import Node, running
+from tests.load.node import Node, region, running
 from tests.load.scale import WHOLE
 from tests.support.peers import MissingTool
 
@@ -17,6 +17,7 @@ from tests.support.peers import MissingTool
 _FIGURES = pytest.StashKey[list[str]]()
 
 StartNode = Callable[..., contextlib.AbstractContextManager[Node]]
+StartRegion = Callable[..., contextlib.AbstractContextManager[Sequence[Node]]]
 Say = Callable[[str], None]
 
 
@@ -51,6 +52,18 @@ def start_node(tmp_path: Path) -> StartNode:
         *settings: str, address: str | None = None
     ) -> contextlib.AbstractContextManager[Node]:
         return running(tmp_path / "node", settings, address)
+
+    return start
+
+
+@pytest.fixture
+def start_region(tmp_path: Path) -> StartRegion:
+    """Start regions that keep their files with the test."""
+
+    def start(
+        nodes: int, *settings: str
+    ) -> contextlib.AbstractContextManager[Sequence[Node]]:
+        return region(tmp_path / "region", nodes, settings)
 
     return start
 

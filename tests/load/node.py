@@ -1,6 +1,8 @@
 """A node under load, seen from outside: by its metrics, its log and the kernel."""
 
 import contextlib
+import dataclasses
+import json
 import math
 import resource
 import threading
@@ -31,6 +33,24 @@ class Node:
     pin: str
     pid: int
     log_file: Path
+
+    @property
+    def name(self) -> str:
+        """What its region calls it."""
+        return self.log_file.stem
+
+    def ask(self, path: str, method: str = "GET") -> Mapping[str, object]:
+        """Ask the admin listener, and have a JSON document for an answer."""
+        text = ask({"admin": self.admin}, path, method)
+        assert text is not None, f"{method} {path} was refused"
+        found: Mapping[str, object] = json.loads(text)
+        return found
+
+    def links(self) -> Mapping[str, Mapping[str, object]]:
+        """Describe its links, by peer."""
+        items = self.ask("/v1/links")["items"]
+        assert isinstance(items, list)
+        return {link["peer"]: link for link in items}
 
     def metrics(self) -> Mapping[str, float]:
         """Read all metrics, each by its name with its labels."""
@@ -74,11 +94,32 @@ def running(
     if address is not None:
         listen = f'derp.listen=["{address}"]'
         settings = [*settings, listen, "admission.i_know_this_is_public=true"]
-    with demo(folder, "pinned", settings) as region:
-        found = region.demo["nodes"][0]
-        where = address or f"{LOOPBACK}:{found['derp_port']}"
-        log_file = folder / f"{found['name']}.log"
-        yield Node(where, found["admin"], found["pin"], found["pid"], log_file)
+    with region(folder, 1, settings) as (node,):
+        yield node if address is None else dataclasses.replace(node, address=address)
+
+
+@contextlib.contextmanager
+def region(
+    folder: Path, nodes: int, settings: Sequence[str] = ()
+) -> Iterator[Sequence[Node]]:
+    """Run nodes that are linked to each other until the block ends.
+
+    Args:
+        folder: Where they keep their files.
+        nodes: How many.
+        settings: `KEY=VALUE` for the configuration of each.
+    """
+    with demo(folder, "pinned", settings, nodes) as found:
+        yield [
+            Node(
+                f"{LOOPBACK}:{one['derp_port']}",
+                one["admin"],
+                one["pin"],
+                one["pid"],
+                folder / f"{one['name']}.log",
+            )
+            for one in found.demo["nodes"]
+        ]
 
 
 @contextlib.contextmanager

@@ -139,6 +139,7 @@ class Place:
         key_file = self.folder / "mesh.key"
         key_file.write_text(mesh_key.text())
         key_file.chmod(0o600)
+        is_private = self.host.startswith("127.")
         tree = {
             "node": {"name": self.name, "host": self.host},
             "region": REGION.model_dump(),
@@ -146,8 +147,8 @@ class Place:
             "derp": {"listen": [f"{self.host}:{DERP_PORT}"]},
             "http": {"enabled": False},
             "stun": {"listen": [f"{self.host}:{STUN_PORT}"]},
-            "admin": {"listen": [f"{self.host}:{ADMIN_PORT}"]},
-            "admission": {"mode": "open"},
+            "admin": {"listen": [f"{self.host}:{ADMIN_PORT}"] if is_private else []},
+            "admission": {"mode": "open", "i_know_this_is_public": not is_private},
             "mesh": {"key_file": str(key_file)},
             "registry": {"file": str(self._region_file)},
             "drain_grace": 0.5,
@@ -278,23 +279,31 @@ class ChildNode(Place):
         """Run it; return once it serves."""
         with (self.folder / "derpd.log").open("wb") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
-                [
-                    *(sys.executable, "-m", "derpmesh.daemon"),
-                    *("--config", str(self.config_file)),
-                ],
-                stdout=log,
-                stderr=log,
+                self.command(), stdout=log, stderr=log
             )
         async with asyncio.timeout(2 * PATIENCE):
             while not await self._serves():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(LOOK)
 
+    def command(self) -> list[str]:
+        """What is run."""
+        daemon = [sys.executable, "-m", "derpmesh.daemon"]
+        return [*daemon, "--config", str(self.config_file)]
+
     async def _serves(self) -> bool:
         assert self.process.poll() is None, (self.folder / "derpd.log").read_text()
         try:
-            status, _ = await self.ask("/readyz")
-        except aiohttp.ClientError:
+            return await self.is_ready()
+        except OSError:
             return False
+
+    async def is_ready(self) -> bool:
+        """Ask whether it serves.
+
+        Raises:
+            OSError: There is no answer.
+        """
+        status, _ = await self.ask("/readyz")
         return status == 200
 
     def kill(self) -> None:
@@ -314,8 +323,9 @@ class Wire:
     def __init__(self, to: Place) -> None:
         self.host = fresh_address()
         self._to = to
-        self._lit = asyncio.Event()
-        self._lit.set()
+        self._lit_there = asyncio.Event()
+        self._lit_back = asyncio.Event()
+        self.light()
 
     @contextlib.asynccontextmanager
     async def laid(self) -> AsyncGenerator["Wire", None]:
@@ -325,13 +335,22 @@ class Wire:
             yield self
             job.cancel()
 
-    def darken(self) -> None:
-        """Let nothing through from now on, and tell nobody."""
-        self._lit.clear()
+    def darken(self, *, there: bool = True, back: bool = True) -> None:
+        """Let nothing through from now on, and tell nobody.
+
+        Args:
+            there: On the way to the node.
+            back: On the way from it.
+        """
+        if there:
+            self._lit_there.clear()
+        if back:
+            self._lit_back.clear()
 
     def light(self) -> None:
         """Let everything through."""
-        self._lit.set()
+        self._lit_there.set()
+        self._lit_back.set()
 
     async def _lead(self, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
@@ -349,17 +368,20 @@ class Wire:
                     far.setblocking(False)
                     with contextlib.suppress(ConnectionError):
                         await loop.sock_connect(far, (self._to.host, DERP_PORT))
-                    for one, other in ((near, far), (far, near)):
-                        jobs.append(tasks.create_task(self._carry(one, other)))
+                    there = self._carry(near, far, self._lit_there)
+                    back = self._carry(far, near, self._lit_back)
+                    jobs += map(tasks.create_task, (there, back))
             finally:
                 for job in jobs:
                     job.cancel()
 
-    async def _carry(self, one: socket.socket, other: socket.socket) -> None:
+    async def _carry(
+        self, one: socket.socket, other: socket.socket, lit: asyncio.Event
+    ) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             while data := await loop.sock_recv(one, 1 << 16):
-                await self._lit.wait()
+                await lit.wait()
                 await loop.sock_sendall(other, data)
         with contextlib.suppress(OSError):
             other.shutdown(socket.SHUT_WR)
@@ -375,9 +397,9 @@ class Cluster:
         self._stack = stack
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def place(self, letter: str) -> LocalNode:
-        """Prepare a node."""
-        found = LocalNode(f"900{letter}", self.folder, self.file)
+    def place(self, letter: str, host: str | None = None) -> LocalNode:
+        """Prepare a node, on an address of its own if none is given."""
+        found = LocalNode(f"900{letter}", self.folder, self.file, host)
         self.nodes[letter] = found
         return found
 
@@ -472,10 +494,15 @@ async def cluster() -> AsyncGenerator[Cluster, None]:
         shutil.rmtree(folder)
 
 
-async def until(condition: Callable[[], object]) -> float:
+def routes(node: LocalNode) -> set[NodeKey]:
+    """The keys that a node knows a way to over a link."""
+    return set(node.node.relay._forwarders.keys())
+
+
+async def until(condition: Callable[[], object], within: float = PATIENCE) -> float:
     """Wait until something is true that tells nobody; say how many seconds it took."""
     began = time.monotonic()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(LOOK)
     return time.monotonic() - began

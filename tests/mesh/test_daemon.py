@@ -252,7 +252,7 @@ async def test_an_orderly_end(tmp_path, number):
 
 
 async def test_twice_is_at_once(tmp_path):
-    """Whatever the grace period."""
+    """M10: whatever the grace period."""
     async with serving(tmp_path, "drain_grace=600") as (process, place):
         clients = [await place.login() for _ in range(60)]
         for client in clients:

@@ -1,4 +1,4 @@
-"""Draining a node of a region: told first, idle first, and the mesh stays."""
+"""M10: draining a node of a region: told first, idle first, and the mesh stays."""
 
 import asyncio
 

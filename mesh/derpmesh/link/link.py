@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from derpmesh.link.backoff import delays
-from derpmesh.link.peering import LinkFailure, LinkToSelf, Peering, Stage
+from derpmesh.link.peering import LinkFailure, LinkToSelf, Peering, Stage, TooManyKeys
 from derpmesh.link.plan import Target
 from derpnode.plane.contract import (
     Bytes,
@@ -28,6 +28,10 @@ from derpnode.wire.keys import NONCE_SIZE, MeshKey, NodeKey, PrivateKey
 
 STEADY = 30.0
 """Seconds a link must have been up for its delays to start anew."""
+
+EXCESS_RETRY = 60.0
+"""Seconds until a peer that announced too much is dialled again, as to take all of it
+again, and then to forget it, costs seconds of CPU."""
 
 _MAX_STATE = 4096  # bytes of what a peer says of itself
 
@@ -178,6 +182,9 @@ class Link:
         except LinkToSelf as exc:
             self._lose(str(exc))
             self._set(LinkState.SELF)
+        except TooManyKeys as exc:
+            self.failed(str(exc), self._now)
+            self.retry = self._now + EXCESS_RETRY
         except LinkFailure as exc:
             self.failed(str(exc), self._now)
 

@@ -34,6 +34,10 @@ PING_INTERVAL = 5.0
 MISSED_PINGS = 3
 """Pings without an answer after which a link is dead."""
 
+LAST_SHARE = 0.6
+"""Part of an interval that the last of them is given: a peer that vanished just after
+an answer, and whose pings are each a moment late, is given up within 20 s."""
+
 MAX_KEYS = 200_000
 """Keys that one peer may announce; beyond it something is wrong with the peer."""
 
@@ -68,6 +72,11 @@ class LinkFailure(ProtocolError):
 @dataclass(eq=False)
 class LinkToSelf(LinkFailure):
     """The relay at the other end is this node, or has its key."""
+
+
+@dataclass(eq=False)
+class TooManyKeys(LinkFailure):
+    """The peer announces more than it may."""
 
 
 class Wire(Protocol):
@@ -261,7 +270,7 @@ class Peering:
         Frames that are too short are skipped, as Go's watcher does.
 
         Raises:
-            LinkFailure: The peer announces more than it may.
+            TooManyKeys: The peer announces more than it may.
         """
         try:
             self._frame_up(kind, payload, now)
@@ -314,7 +323,7 @@ class Peering:
             return
         if key not in self._keys and len(self._keys) >= MAX_KEYS:
             message = f"announces more than {MAX_KEYS} keys"
-            raise LinkFailure(message)
+            raise TooManyKeys(message)
         self._keys.add(key)
         self._learned.announced(key, in_flood=self._in_flood)
 
@@ -326,10 +335,14 @@ class Peering:
         Raises:
             LinkFailure: Too many pings were not answered.
         """
-        if self.stage is not Stage.UP or now - self._pinged < PING_INTERVAL:
+        if self.stage is not Stage.UP:
             return
-        if self._unanswered >= MISSED_PINGS:
-            seconds = MISSED_PINGS * PING_INTERVAL
+        is_last = self._unanswered >= MISSED_PINGS
+        wait = PING_INTERVAL * (LAST_SHARE if is_last else 1.0)
+        if now - self._pinged < wait:
+            return
+        if is_last:
+            seconds = (MISSED_PINGS - 1) * PING_INTERVAL + wait
             message = f"no answer to pings for {seconds:g} s"
             raise LinkFailure(message)
         self._ping(now)

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import math
 import ssl
 import tempfile
 import time
@@ -15,6 +17,8 @@ from derpnode.plane.python.plane import PythonPlane
 from derpnode.relay.relay import Relay
 from derpnode.server.switchboard import LinkEvents
 from derpnode.wire.frames import FrameType, encode_frame
+from derpnode.wire.keys import NodeKey
+from derpnode.wire.payloads import GoneReason, Present, peer_gone, peer_present
 from tests.mesh.link.conversation import (
     CLIENT_INFO,
     FIRST_PING,
@@ -71,6 +75,31 @@ def announcing(*keys: bytes, then: Behaviour = stay_silent) -> Behaviour:
         await then(reader, writer)
 
     return serve
+
+
+def flapping(rate: int, seconds: float = math.inf) -> Behaviour:
+    """Be a relay whose clients come and go, and hang up in the end."""
+    keys = [NodeKey(number.to_bytes(32)) for number in range(1, 101)]
+    step = 0.01
+    changes = [
+        change
+        for key in keys
+        for change in (peer_present(Present(key)), peer_gone(key, GoneReason.NOT_HERE))
+    ]
+    burst = b"".join(itertools.islice(itertools.cycle(changes), int(rate * step)))
+
+    async def misbehave(
+        _reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        began = time.monotonic()
+        for number in itertools.count():
+            if (due := number * step) > seconds:
+                return
+            await asyncio.sleep(began + due - time.monotonic())
+            writer.write(burst)
+            await writer.drain()
+
+    return announcing(*keys, then=misbehave)
 
 
 class FakeRelay:

@@ -398,7 +398,7 @@ def test_gone_for_any_reason(settled, reason):
 
 
 def test_gone_before_it_came(settled):
-    """It is passed on; the relay knows what it knows."""
+    """M6: it is passed on; the relay knows what it knows."""
     settled.frame(GONE, A + b"\x00")
     assert settled.take() == [("withdrawn", A)]
 
@@ -411,7 +411,7 @@ def test_own_key_is_not_announced(settled):
 
 
 def test_keys_are_counted_once(settled):
-    """A key is announced with each of its connections, and is gone with the last."""
+    """M6: announced with each of its connections, and gone with the last."""
     for key in (A, A, B, C):
         settled.present(key)
     settled.frame(GONE, C)
@@ -510,12 +510,15 @@ def test_round_trip(link):
 
 
 def test_death_after_three_pings(link):
-    """Fifteen seconds without an answer."""
+    """Thirteen seconds without an answer.
+
+    Regression: it was fifteen, and more than 20 since the peer was there.
+    """
     link.wait(5.0)
     link.wait(5.0)
-    link.wait(4.9)
+    link.wait(2.9)
     assert link.take() == [numbered_ping(2), numbered_ping(3)]
-    with pytest.raises(LinkFailure, match=r"^no answer to pings for 15 s$"):
+    with pytest.raises(LinkFailure, match=r"^no answer to pings for 13 s$"):
         link.wait(0.1)
     assert link.take() == []
 

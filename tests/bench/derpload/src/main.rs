@@ -26,8 +26,8 @@ const USAGE: &str = "\
 usage: derpload LOAD --addr IP:PORT [options]
 
 Prints one JSON document on stdout and exits 0 if its \"ok\" is true, 1 if not,
-2 if the load could not be run. `idle` and `herd` print a line before it for
-each event. Every packet is numbered and patterned; damage, duplicates,
+2 if the load could not be run. `idle`, `herd` and `roam` print a line before it
+for each event. Every packet is numbered and patterned; damage, duplicates,
 reordering and wrong receivers make \"ok\" false. Losses are counted only.
 
 loads
@@ -41,6 +41,10 @@ loads
   herd        --clients 1000 --cut-after S --limit 60 --check 100
               waits for --cut-after, \"cut\" on stdin, or the relay's own cut;
               comes back to --addr-b, if given
+  roam        --node IP:PORT (the next of the region's list; may be repeated)
+              --clients 1000 --pairs 100 --rate 200 (packets a second, in all)
+              --limit 60 --check 100
+              goes on until stdin ends and everybody has a node
   silent      --rate 1000 --seconds 10 --count N --watch 40 --sources N
               --probe-rate 0 (real logins a second) --healthy 0 --healthy-rate 500
   halftls     the same with a ClientHello; drip: TLS, then a byte each --interval 5
@@ -69,6 +73,7 @@ fn load(name: &str) -> Option<Load> {
         "handshakes" => cmd::handshakes::handshakes,
         "idle" => cmd::crowd::idle,
         "herd" => cmd::herd::herd,
+        "roam" => cmd::roam::roam,
         "silent" => |options| cmd::silent::intrude(Role::Silent, options),
         "halftls" => |options| cmd::silent::intrude(Role::HalfTls, options),
         "drip" => |options| cmd::silent::intrude(Role::Drip, options),

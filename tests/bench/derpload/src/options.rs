@@ -121,6 +121,25 @@ impl Options {
         })
     }
 
+    /// Read the further nodes of a region, which are spoken to as the first one is.
+    pub fn nodes(&mut self, like: &Target) -> Result<Vec<Rc<Target>>, String> {
+        let found: Vec<SocketAddr> = self
+            .0
+            .values_from_str("--node")
+            .map_err(|error| format!("--node: {error}"))?;
+        let target = |address: SocketAddr| {
+            Rc::new(Target {
+                address,
+                host: address.ip().to_string(),
+                name: ServerName::IpAddress(address.ip().into()),
+                tls: like.tls.clone(),
+                plain: like.plain,
+                fast_start: like.fast_start,
+            })
+        };
+        Ok(found.into_iter().map(target).collect())
+    }
+
     fn watch(&mut self) -> Result<Watch, String> {
         let all = |name, found: Result<Vec<u32>, pico_args::Error>| {
             found.map_err(|error| format!("{name}: {error}"))

@@ -19,6 +19,8 @@ const MAGIC: [u8; 4] = *b"dlv1";
 const SHIFTS: usize = 4096;
 /// Sequence numbers behind the newest that a duplicate is told from a reorder.
 const MEMORY: u64 = 4096;
+/// The connection of a client that has none: packets to or from it go nowhere.
+pub const NOBODY: usize = usize::MAX;
 /// A closed loop takes packets for lost after so long without any arrival.
 const PATIENCE: u64 = 500 * MILLI;
 
@@ -190,6 +192,12 @@ impl Traffic {
             moved: 0,
             queued: false,
         });
+    }
+
+    /// Go on with the sender, or the receiver, of a flow on another connection.
+    pub fn rehome(&mut self, flow: usize, is_sender: bool, id: usize) {
+        let flow = &mut self.flows[flow];
+        *if is_sender { &mut flow.sender } else { &mut flow.receiver } = id;
     }
 
     /// Begin to measure: latencies from before are forgotten.
@@ -388,6 +396,12 @@ impl Traffic {
     pub fn ok(&self) -> bool {
         let f = &self.faults;
         f.corrupt + f.duplicate + f.reordered + f.misdelivered + f.cut == 0
+    }
+
+    /// The same where clients move: a packet may overtake one that went another way.
+    pub fn unharmed(&self) -> bool {
+        let f = &self.faults;
+        f.corrupt + f.duplicate + f.misdelivered == 0
     }
 
     /// Describe the whole run.

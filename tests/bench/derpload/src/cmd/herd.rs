@@ -21,7 +21,7 @@ const LONGEST_BACKOFF: u64 = 5 * SECOND;
 /// Return the n-th pause of Go's client: n² × 10 ms, capped, times 0.5 to 1.5.
 ///
 /// Source: util/backoff/backoff.go, BackOff.
-fn backoff(failures: u64) -> u64 {
+pub fn backoff(failures: u64) -> u64 {
     let pause = (failures * failures * 10 * MILLI).min(LONGEST_BACKOFF);
     pause / 2 + below(pause as usize) as u64
 }

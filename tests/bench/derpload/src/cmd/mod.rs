@@ -6,5 +6,6 @@ pub mod frozen;
 pub mod handshakes;
 pub mod herd;
 pub mod pairs;
+pub mod roam;
 pub mod silent;
 pub mod stun;
