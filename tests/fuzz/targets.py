@@ -177,7 +177,7 @@ class Relay:
         self.router = Router(self.counters, self.events, self.outbox)
         self.connections = [self._connection(number) for number in range(4)]
         self.sender = self.connections[0]
-        self.sender.flags = flags
+        self.sender.mark(flags)
         for connection in self.connections[:2]:
             self.router.clients[cast("NodeKey", connection.key)] = connection
         self.router.links[cast("NodeKey", self.connections[2].key)] = self.connections[

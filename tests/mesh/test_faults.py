@@ -459,6 +459,7 @@ class Neighbour:
         return cpu / took, int(memory)
 
 
+@pytest.mark.load  # what a node costs is not to be asked where its lines are counted
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 async def test_peer_that_announces_very_many(region):
@@ -492,6 +493,7 @@ async def test_peer_that_announces_very_many(region):
             assert cpu < MOST_CPU
 
 
+@pytest.mark.load  # what a node costs is not to be asked where its lines are counted
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 async def test_peer_that_flaps_beside_others(region):
