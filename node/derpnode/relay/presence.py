@@ -41,7 +41,7 @@ class Watcher:
         if first:
             if key not in self._owed:
                 self._unheard.add(key)
-            elif key not in self._unheard:
+            else:  # that it left is owed
                 self._left[key] = self._owed[key]
         self._owe(key, frame)
 
