@@ -116,6 +116,10 @@ def _keys(prefix: str, model: type[BaseModel]) -> Iterator[Sequence[str]]:
     for name, field in model.model_fields.items():
         if _is_model(field.annotation):
             continue
+        section = _optional_model(field.annotation)
+        if section is not None:
+            yield from _keys(f"{prefix}{name}.", section)
+            continue
         yield (
             f"{prefix}{name}",
             _words(field.annotation, field.metadata),
@@ -129,6 +133,13 @@ def _keys(prefix: str, model: type[BaseModel]) -> Iterator[Sequence[str]]:
 
 def _is_model(kind: object) -> TypeGuard[type[BaseModel]]:
     return inspect.isclass(kind) and issubclass(kind, BaseModel)
+
+
+def _optional_model(kind: object) -> type[BaseModel] | None:
+    """Give the section that may be there or not, if a type says so."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return None
+    return next((one for one in get_args(kind) if _is_model(one)), None)
 
 
 def _sentence(text: str | None) -> str:

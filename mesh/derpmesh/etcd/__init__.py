@@ -1,0 +1,1 @@
+"""Talks to etcd: keys, leases and watches, over the endpoints of one cluster."""
