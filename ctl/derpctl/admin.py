@@ -172,6 +172,13 @@ class LinksView(_View):
     items: Sequence[LinkView] = ()
 
 
+class ConfirmView(_View):
+    """What a node let go."""
+
+    name: str
+    let_go: Sequence[str] = ()
+
+
 class CommandView(_View):
     """What a node says to a command."""
 
@@ -241,6 +248,14 @@ class Admin:
         query |= {"force": "1"} if force else {}
         path = f"/v1/drain?{urlencode(query)}".removesuffix("?")
         return await self._document(path, CommandView, method="POST")
+
+    async def confirm(self) -> ConfirmView:
+        """Have it let go the members that its registry has lost.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        return await self._document("/v1/region/confirm", ConfirmView, method="POST")
 
     async def undrain(self) -> CommandView:
         """Have it take clients again.

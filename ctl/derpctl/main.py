@@ -11,7 +11,17 @@ from typing import Annotated
 
 import typer
 
-from derpctl.commands import completion, demo, key, mesh, node, probe, status, version
+from derpctl.commands import (
+    completion,
+    demo,
+    key,
+    mesh,
+    node,
+    probe,
+    region,
+    status,
+    version,
+)
 from derpctl.commands import map as map_commands
 from derpctl.errors import CtlError
 from derpctl.settings import Output, Settings, default_config, wants_color
@@ -73,6 +83,7 @@ def root(
 
 app.command()(demo.demo)
 app.command()(status.status)
+app.add_typer(region.app)
 app.add_typer(node.app)
 app.add_typer(mesh.app)
 app.add_typer(map_commands.app)

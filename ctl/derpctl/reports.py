@@ -65,6 +65,45 @@ async def _ask(node: NodeAddress, admin: Admin) -> Report:
     return Report(node.name, node.admin, status, told, seconds=took)
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What a node let go, or why it did not answer."""
+
+    name: str
+    let_go: Sequence[str] = ()
+    error: str | None = None
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{self.name}: {self.error}"
+        if not self.let_go:
+            return f"{self.name}: nothing is held"
+        return f"{self.name}: let go {', '.join(self.let_go)}"
+
+    def members(self) -> dict[str, object]:
+        """Give it as JSON has it."""
+        return {"name": self.name, "let_go": list(self.let_go), "error": self.error}
+
+
+async def confirm_all(config: CtlConfig, *, timeout: float) -> list[Confirmed]:  # noqa: ASYNC109 - of each
+    """Have every node let go what it holds.
+
+    Raises:
+        CtlError: The token or the authorities cannot be read.
+    """
+
+    async def one(node: NodeAddress) -> Confirmed:
+        admin = Admin(node.admin, timeout, token, config.ca_file)
+        try:
+            found = await admin.confirm()
+        except AdminFailed as exc:
+            return Confirmed(node.name, error=str(exc))
+        return Confirmed(node.name, found.let_go)
+
+    token = read_token(config.token_file)
+    return list(await asyncio.gather(*map(one, config.nodes)))
+
+
 def admin_of(config: CtlConfig, name: str, *, timeout: float) -> Admin:
     """Give the admin listener of one node.
 

@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from derpmesh.config import DaemonConfig, load_daemon_config
-from derpmesh.membership.file import FileRegistry, dump_member
+from derpmesh.membership.file import dump_member
 from derpmesh.membership.model import Member
+from derpmesh.membership.source import source_of
 from derpmesh.region import MeshRegion
 from derpnode import __version__
 from derpnode.config import InvalidConfig
@@ -112,18 +113,7 @@ def _entry(config: DaemonConfig) -> str:
         config.derp.listen[0].port,
         config.stun.listen[0].port if config.stun.enabled else None,
     )
-    fields = {
-        "name": entry["Name"],
-        "host": entry["HostName"],
-        "pin": entry.get("CertName"),
-        "ipv4": entry.get("IPv4"),
-        "ipv6": entry.get("IPv6"),
-        "derp_port": entry.get("DERPPort"),
-        "stun_port": entry.get("STUNPort"),
-        "can_port80": entry.get("CanPort80"),
-    }
-    known = {name: value for name, value in fields.items() if value is not None}
-    return dump_member(Member.model_validate(known))
+    return dump_member(Member.of(entry))
 
 
 def _raise_file_limit() -> None:
@@ -135,9 +125,7 @@ def _raise_file_limit() -> None:
 async def _run(config: DaemonConfig) -> None:
     node = Node(config)
     if node.mesh_key is not None:
-        file = config.registry.file
-        registry = FileRegistry(file) if file is not None else None
-        MeshRegion(node, config, node.mesh_key, registry)
+        MeshRegion(node, config, node.mesh_key, source_of(config, node))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)

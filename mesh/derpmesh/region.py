@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import itertools
 import json
 import logging
 import time
@@ -13,9 +12,9 @@ from derpmesh.config import DaemonConfig
 from derpmesh.link.links import Links
 from derpmesh.link.peering import NODE_STATE
 from derpmesh.link.plan import targets
-from derpmesh.membership.file import INTERVAL
 from derpmesh.membership.model import Membership
-from derpmesh.membership.ports import Registry
+from derpmesh.membership.snapshot import Snapshots
+from derpmesh.membership.source import Source
 from derpmesh.membership.watcher import memberships
 from derpnode.node import Node
 from derpnode.wire.frames import encode_frame
@@ -24,13 +23,11 @@ from derpnode.wire.keys import MeshKey
 
 logger = logging.getLogger(__name__)
 
+BOOT_PATIENCE = 5.0
+"""Seconds that the registry may take before the snapshot on disk is used."""
+
 TICK = 0.25
 """Seconds between looks at the links."""
-
-
-def _looks() -> Iterator[float]:
-    """Give the delays between two looks at a broken file: a look costs nothing."""
-    return itertools.repeat(INTERVAL)
 
 
 class MeshRegion:
@@ -40,7 +37,7 @@ class MeshRegion:
         node: The node; its region is this from now on.
         config: Its settings.
         mesh_key: What links prove.
-        registry: Where the members are recorded; None: only static peers are linked.
+        source: Where the members are recorded; None: only static peers are linked.
     """
 
     def __init__(
@@ -48,11 +45,13 @@ class MeshRegion:
         node: Node,
         config: DaemonConfig,
         mesh_key: MeshKey,
-        registry: Registry | None,
+        source: Source | None,
     ) -> None:
         self._node = node
         self._config = config
-        self._registry = registry
+        self._source = source
+        self._snapshots = Snapshots(config.state_dir, config.region.id)
+        self._is_snapshot = False
         self._membership: Membership | None = None
         self._since = time.monotonic()
         self._said = b""
@@ -79,7 +78,8 @@ class MeshRegion:
 
     def jobs(self) -> Sequence[Coroutine[None, None, None]]:
         """What runs beside the node until it ends."""
-        return (self._follow(), self._tick())
+        own = [] if self._source is None else [self._boot(), *self._source.jobs()]
+        return (self._follow(), self._tick(), *own)
 
     def links(self) -> list[dict[str, object]]:
         """Describe every link to another node, for JSON."""
@@ -90,21 +90,44 @@ class MeshRegion:
 
     def membership(self) -> dict[str, object]:
         """Describe the membership in force and where it is from, for JSON."""
-        found = self._membership
-        if found is None:
+        found, source = self._membership, self._source
+        if found is None or source is None:
             return {"source": "none", "members": []}
+        live = source.etcd.live if source.etcd is not None else {}
         return {
-            "source": "file",
+            "source": "snapshot" if self._is_snapshot else source.name,
             "revision": found.revision,
             "age": time.monotonic() - self._since,
             "region": found.region.model_dump(),
-            "members": [m.model_dump(mode="json") for m in found.members.values()],
+            "members": [member.plain() for member in found.members.values()],
+            "live": {name: record.plain() for name, record in live.items()},
+            "held": list(source.hold.held) if source.hold is not None else [],
         }
+
+    def confirm(self) -> list[str]:
+        """See the port."""
+        hold = self._source.hold if self._source is not None else None
+        if hold is None:
+            return []
+        let_go = list(hold.held)
+        membership = hold.confirm()
+        if membership is not None:
+            logger.warning("region: confirmed: %s let go", ", ".join(let_go))
+            self._apply(membership)
+        return let_go
 
     def notes(self) -> list[str]:
         """See the port."""
-        lost = [f"registry: {self._failure}; the last good one stays in force"]
-        return [*(lost if self._failure else []), *self._differences]
+        found = list(self._differences)
+        if self._failure:
+            found.append(f"registry: {self._failure}; the last good one stays in force")
+        if self._is_snapshot:
+            found.append(
+                "registry: never reached; the region is as this node last knew"
+            )
+        if self._source is not None:
+            found += self._source.notes(is_lost=bool(self._failure))
+        return found
 
     def changed(self) -> None:
         """Tell the others at once that this node's state is another."""
@@ -122,14 +145,42 @@ class MeshRegion:
         Static peers are linked at once: a registry may be long in coming.
         """
         self._apply(None)
-        if self._registry is None:
+        source = self._source
+        if source is None:
             return
         stream = memberships(
-            self._registry, backoff=_looks, sleep=asyncio.sleep, failed=self._lost
+            source.registry,
+            backoff=source.backoff,
+            sleep=asyncio.sleep,
+            failed=self._lost,
         )
         async with aclosing(stream) as values:
             async for membership in values:
-                self._apply(membership)
+                self._is_snapshot = False
+                await self._believe(membership)
+
+    async def _boot(self) -> None:
+        """Mesh as the region was last, if the registry is long in coming."""
+        await asyncio.sleep(BOOT_PATIENCE)
+        if self._membership is not None:
+            return
+        found = await asyncio.to_thread(self._snapshots.load)
+        if found is not None and self._membership is None:
+            logger.warning("region: the registry does not answer; using the snapshot")
+            self._is_snapshot = True
+            hold = self._source.hold if self._source is not None else None
+            self._apply(hold.judge(found) if hold is not None else found)
+
+    async def _believe(self, found: Membership) -> None:
+        """Bring a membership into force, as far as it is not doubted, and keep it."""
+        hold = self._source.hold if self._source is not None else None
+        before = hold.held if hold is not None else ()
+        membership = hold.judge(found) if hold is not None else found
+        if hold is not None and hold.held and hold.held != before:
+            names = ", ".join(hold.held)
+            logger.error("region: %s vanished from the registry; held", names)
+        self._apply(membership)
+        await asyncio.to_thread(self._snapshots.save, membership)
 
     def _lost(self, reason: str) -> None:
         self._failure = reason
@@ -159,6 +210,8 @@ class MeshRegion:
         name = self._config.node.name
         entry = membership.members.get(name)
         if entry is None:
+            if self._source is not None and self._source.enrolment is not None:
+                return  # it records itself, and says why if it cannot
             yield f"region: {name} is not in it; nobody will dial this node"
             return
         is_now = self._node.map_entry()

@@ -212,6 +212,8 @@ class AdminStandIn:
     """`/v1/links`; None answers 404, as an older node would."""
     commands: list[str] = field(default_factory=list)
     """What was posted."""
+    held: list[str] = field(default_factory=list)
+    """Members that it would let go."""
     refusal: str = ""
     """Why it refuses to drain."""
     leaving: list[int] = field(default_factory=list)
@@ -282,6 +284,9 @@ class AdminStandIn:
         self.commands.append(request.path_qs)
         if self.refusal:
             return web.Response(status=409, text=f"{self.refusal}\n")
+        if request.path == "/v1/region/confirm":
+            held, self.held = self.held, []
+            return web.json_response({"name": self.name, "let_go": held})
         self.state = "draining" if request.path == "/v1/drain" else "serving"
         return web.json_response({"name": self.name, "state": self.state})
 

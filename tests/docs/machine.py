@@ -75,6 +75,8 @@ class Machine:
             ("admission.key_file", f"nodekey:{'7e' * 32}  # laptop\n"),
             ("mesh.key_file", f"{'5a' * 32}\n"),
             ("admin.token_file", "secret\n"),
+            ("registry.etcd.password_file", "secret\n"),
+            ("registry.etcd.ca_file", Authority().pem.decode()),
         ):
             if path := _at(tree, setting):
                 _write(Path(path), line.encode())

@@ -23,8 +23,8 @@ import aiohttp
 import yaml
 
 from derpmesh.config import DaemonConfig, load_daemon_config
-from derpmesh.membership.file import FileRegistry
 from derpmesh.membership.model import Member, Region
+from derpmesh.membership.source import source_of
 from derpmesh.region import MeshRegion
 from derpnode import client as derp
 from derpnode.client import ClientError, ClientTls, Message, PeerGone, Received
@@ -241,9 +241,8 @@ class LocalNode(Place):
         """Run it; return once it serves."""
         self.node = Node(self.config)
         assert self.node.mesh_key is not None
-        file = self.config.registry.file
-        registry = FileRegistry(file) if file is not None else None
-        MeshRegion(self.node, self.config, self.node.mesh_key, registry)
+        source = source_of(self.config, self.node)
+        MeshRegion(self.node, self.config, self.node.mesh_key, source)
         self._task = spawn(self.node.run())
         await until(lambda: self.node.state == "serving")
 

@@ -38,6 +38,12 @@ def demo(  # noqa: PLR0913 - options of a command line
     registry: Annotated[
         Registry, typer.Option(help="Where the nodes find each other.")
     ] = Registry.FILE,
+    etcd: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--etcd", metavar="URL", help="An etcd to use; else one is started."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,12 +65,14 @@ def demo(  # noqa: PLR0913 - options of a command line
 
     from derpctl import documents  # noqa: PLC0415
     from derpctl.demo import plan, report  # noqa: PLC0415
-    from derpctl.demo.region import Demo, Up  # noqa: PLC0415
+    from derpctl.demo.region import Demo, Up, with_etcd  # noqa: PLC0415
     from derpctl.render import Screen  # noqa: PLC0415
 
-    del registry  # there is but the file yet
     found = settings_of(context, output)
     _check(nodes, bind, settings or [])
+    if etcd and registry is not Registry.ETCD:
+        value, reason = f"--etcd = {etcd[0]}", "the nodes find each other by a file"
+        raise CtlError(value, reason, "add --registry etcd", Exit.USAGE)
 
     def say(text: str) -> None:
         typer.echo(f"derpctl: {text}", err=True)
@@ -85,8 +93,11 @@ def demo(  # noqa: PLR0913 - options of a command line
             bind=bind,
             tls=tls,
             settings=settings or [],
+            etcd=etcd or [],
         )
-        ended = asyncio.run(Demo(options, hold, say, show).run())
+        is_without = registry is Registry.ETCD and not etcd
+        job = Demo(options, hold, say, show)
+        ended = asyncio.run(with_etcd(job) if is_without else job.run())
     raise typer.Exit(ended)
 
 

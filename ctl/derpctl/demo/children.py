@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from derpctl.admin import Admin, AdminFailed, NodeView
 from derpctl.demo.plan import NodePlan
+from derpctl.demo.processes import send
 
 
 READY_WITHIN = 30.0
@@ -66,13 +68,11 @@ class Child:
         clock = asyncio.get_running_loop().time
         deadline = clock() + _STOP_WITHIN
         while self.process.returncode is None and clock() < deadline:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.terminate()
+            send(self.process, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_NUDGE):
                     await self.process.wait()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        send(self.process, signal.SIGKILL)
         await self.process.wait()
 
 

@@ -17,3 +17,5 @@ class Registry(StrEnum):
 
     FILE = "file"
     """A file that all of them watch."""
+    ETCD = "etcd"
+    """An etcd, where they record themselves."""

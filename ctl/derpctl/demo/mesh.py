@@ -8,11 +8,19 @@ import yaml
 from derpctl.admin import Admin, AdminFailed
 from derpctl.demo.children import Child, NodeFailed, print_node
 from derpctl.demo.plan import Plan, write_file
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpmesh.config import EtcdSection
+from derpmesh.membership.errors import RegistryError
+from derpmesh.membership.model import Member
+from derpmesh.membership.operator import operating
+from derpmesh.membership.records import BadRecord, NodeIntent
 
 
 MESHED_WITHIN = 30.0
 """Seconds from when all nodes are ready until every link must be up."""
 
+_AUTHOR = "derpctl demo"
 _POLL = 0.1
 _QUESTION = 1.0
 
@@ -28,11 +36,48 @@ async def write_region(plan: Plan) -> None:
     entries = [entry for text in texts for entry in yaml.safe_load(text)]
     for entry, node in zip(entries, plan.nodes, strict=True):
         entry["admin"] = node.admin
+    etcd = plan.nodes[0].config.registry.etcd
+    if etcd is not None:
+        members = [Member.model_validate(entry) for entry in entries]
+        await _write_intents(etcd, plan.options.region, members)
+        return
     region = {"id": plan.options.region, "code": "demo", "name": "derpmesh demo"}
     tree = {"region": region, "nodes": entries}
     text = yaml.safe_dump(tree, sort_keys=False)
     head = "# The region, the same on every node. An edit opens and closes links.\n"
     write_file(plan.region_file, f"{head}{text}".encode())
+
+
+async def _write_intents(
+    settings: EtcdSection, region: int, members: Sequence[Member]
+) -> None:
+    """List the nodes in etcd, in place of those of an earlier demo there.
+
+    Raises:
+        CtlError: etcd does not answer, or the region is somebody else's.
+    """
+    value = f"region {region} at {settings.endpoints[0]}"
+    wanted = {member.name: member for member in members}
+    try:
+        async with operating(settings, region) as operator:
+            found = await operator.nodes()
+            for name, old in found.items():
+                if old.intent.author != _AUTHOR:
+                    reason = f"{name} is in it, which {old.intent.author} wrote"
+                    hint = "give another --region, or another etcd"
+                    raise CtlError(value, reason, hint, Exit.REFUSED)
+                if name not in wanted:
+                    struck = old.intent.model_copy(update={"removed": True})
+                    await operator.put(struck, old.revision)
+            for name, member in wanted.items():
+                revision = found[name].revision if name in found else 0
+                intent = NodeIntent(node=member, author=_AUTHOR)
+                if not await operator.put(intent, revision):
+                    reason, hint = "somebody else writes to it", "try again"
+                    raise CtlError(value, reason, hint, Exit.REFUSED)
+    except (RegistryError, BadRecord) as exc:
+        hint = "check --etcd, and that it runs"
+        raise CtlError(value, str(exc), hint, Exit.UNREACHABLE) from exc
 
 
 async def wait_meshed(children: Sequence[Child], say: Callable[[str], None]) -> None:

@@ -43,6 +43,8 @@ class Options:
     tls: Tls
     settings: Sequence[str]
     """`KEY=VALUE` for every node's configuration."""
+    etcd: Sequence[str] = ()
+    """Endpoints; without any, the nodes find each other by a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +240,11 @@ def _tree(options: Options, name: str, ports: Ports) -> Tree:
         "tls": {"mode": "self-signed"} if pinned else files,
         "admission": {"mode": "open"},
         "mesh": mesh,
-        "registry": {"file": str(_region_file(options))},
+        "registry": (
+            {"etcd": {"endpoints": list(options.etcd)}}
+            if options.etcd
+            else {"file": str(_region_file(options))}
+        ),
         "admin": {
             "listen": [str(Address(ADMIN_HOST, ports.admin))],
             "socket": str(_socket(directory, name)),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from derpctl.admin import NodeView
 from derpctl.demo import children
 from derpctl.demo.children import Child, NodeFailed
+from derpctl.demo.etcd import own_etcd
 from derpctl.demo.mesh import wait_meshed, write_region
 from derpctl.demo.plan import Options, Plan, make_plan
 from derpctl.demo.ports import are_free
@@ -148,6 +150,18 @@ class Demo:
         await child.process.wait()
         name, pid, log = child.plan.name, child.process.pid, child.plan.log_file
         self.say(f"{name} (pid {pid}): ended with {child.ended}; its log is {log}")
+
+
+async def with_etcd(demo: Demo) -> Exit:
+    """Run a demo with an etcd of its own.
+
+    Raises:
+        CtlError: As `Demo.run`; or there is no etcd.
+    """
+    demo.say("starting etcd")
+    async with own_etcd(demo.options.directory) as url:
+        demo.options = dataclasses.replace(demo.options, etcd=[url])
+        return await demo.run()
 
 
 def places(up: Up) -> list[Place]:

@@ -214,11 +214,5 @@ def _yaml(text: str) -> object:
 
 def dump_member(member: Member) -> str:
     """Write one entry for the `nodes` of a region file."""
-    said = member.model_dump(exclude_defaults=True)
-    plain = {name: _plain(getattr(member, name)) for name in said}
-    text: str = yaml.safe_dump([plain], sort_keys=False)
+    text: str = yaml.safe_dump([member.plain()], sort_keys=False)
     return text
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, bool | int | str) else str(value)

@@ -73,6 +73,23 @@ class Member(Record):
     admin: str | None = None
     """URL of the node's admin listener, for `derpctl`."""
 
+    @classmethod
+    def of(cls, entry: Mapping[str, object], *, admin: str | None = None) -> "Member":
+        """Record what a `DERPNode` says; `map_entry` undoes it."""
+        fields = {
+            "name": entry["Name"],
+            "host": entry["HostName"],
+            "pin": entry.get("CertName"),
+            "ipv4": entry.get("IPv4"),
+            "ipv6": entry.get("IPv6"),
+            "derp_port": entry.get("DERPPort"),
+            "stun_port": entry.get("STUNPort"),
+            "can_port80": entry.get("CanPort80"),
+            "admin": admin,
+        }
+        known = {name: value for name, value in fields.items() if value is not None}
+        return cls.model_validate(known)
+
     def addresses(self) -> frozenset[str]:
         """Give every IP address that the record has for it, as sockets write them."""
         dial = self.dial.host if self.dial is not None else ""
@@ -80,6 +97,15 @@ class Member(Record):
         kinds = (IPv4Address, IPv6Address)
         found = (_literal(text, kind) for text in texts for kind in kinds)
         return frozenset(text for text in found if text and text != NO_ADDRESS)
+
+    def plain(self) -> dict[str, object]:
+        """Give what is recorded, as text formats have it; defaults are left out."""
+        said = self.model_dump(exclude_defaults=True)
+        values = {name: getattr(self, name) for name in said}
+        return {
+            name: value if isinstance(value, bool | int | str) else str(value)
+            for name, value in values.items()
+        }
 
     def map_entry(self, region: int) -> dict[str, object]:
         """Describe the member as a `DERPNode`; zero values are left out.
@@ -116,6 +142,17 @@ class Membership:
     members: Mapping[str, Member]
     """By name, in the order of the map."""
 
+    struck: frozenset[str] = frozenset()
+    """Names that an operator took out, as against records that are just not there."""
+
+    generation: int = 0
+    """Goes up when revisions begin anew, as in a registry restored from a backup."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it is in the history: later ones are greater."""
+        return self.generation, self.revision
+
     def __post_init__(self) -> None:
         for name, member in self.members.items():
             if name != member.name:
@@ -136,6 +173,7 @@ class Change:
     """Every name, in the order of the map; None where it did not change."""
 
     region: Region | None = None
+    struck: frozenset[str] | None = None
 
     def apply(self, before: Membership) -> Membership:
         """Return the membership after it."""
@@ -148,6 +186,7 @@ class Change:
             revision=self.revision,
             members=members,
             region=self.region or before.region,
+            struck=before.struck if self.struck is None else self.struck,
         )
 
 
@@ -160,4 +199,5 @@ def difference(before: Membership, after: Membership) -> Change:
         removed=frozenset(before.members.keys() - after.members.keys()),
         order=None if order == tuple(before.members) else order,
         region=None if after.region == before.region else after.region,
+        struck=None if after.struck == before.struck else after.struck,
     )

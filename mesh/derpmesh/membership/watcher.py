@@ -34,7 +34,7 @@ async def memberships(
         failed: Told why the registry cannot be had, and the empty text once it can.
     """
     delays = backoff()
-    known = -1  # revision of the last value yielded
+    known = (-1, -1)  # where the last value that was yielded is in the history
     said = ""  # the failure that was logged, so that it is logged once
     while True:
         try:
@@ -44,8 +44,8 @@ async def memberships(
                     if said:
                         said = ""
                         failed(said)
-                    if value.revision > known:  # a lagging replica repeats the past
-                        known = value.revision
+                    if value.place > known:  # a lagging replica repeats the past
+                        known = value.place
                         yield value
         except RevisionCompacted as exc:
             logger.info("registry: %s", exc)

@@ -31,6 +31,7 @@ from derpnode.server.adminaccess import Access, Door, Guard, answer, load_tls
 from derpnode.server.admincommands import (
     BadCommand,
     RefusedCommand,
+    confirm,
     drain,
     undrain,
 )
@@ -117,6 +118,7 @@ class AdminServer:
             "/v1/membership": Page(Access.DETAILS, self._membership),
             "/v1/drain": Page(Access.DETAILS, self._command(drain), "POST"),
             "/v1/undrain": Page(Access.DETAILS, self._command(undrain), "POST"),
+            "/v1/region/confirm": Page(Access.DETAILS, self._command(confirm), "POST"),
         }
         """By path, exactly as it is asked for."""
 

@@ -45,6 +45,12 @@ def undrain(facts: NodeFacts, query: Mapping[str, str]) -> dict[str, object]:
     return _state(facts)
 
 
+def confirm(facts: NodeFacts, query: Mapping[str, str]) -> dict[str, object]:
+    """Believe the registry that the members it has lost are gone."""
+    del query
+    return {"name": facts.config.node.name, "let_go": facts.region.confirm()}
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)

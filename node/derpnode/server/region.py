@@ -23,6 +23,9 @@ class RegionPort(Protocol):
     def notes(self) -> list[str]:
         """Say what an operator should look at, a line each."""
 
+    def confirm(self) -> list[str]:
+        """Let go the members that the registry has lost; say who they were."""
+
     def changed(self) -> None:
         """Tell the others at once that this node's state is another."""
 
@@ -48,6 +51,10 @@ class Alone:
         return {"source": "none", "members": []}
 
     def notes(self) -> list[str]:
+        """See the port."""
+        return []
+
+    def confirm(self) -> list[str]:
         """See the port."""
         return []
 

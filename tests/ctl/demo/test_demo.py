@@ -116,7 +116,8 @@ def test_log_that_cannot_be_read(tmp_path: Path):
         (["--set", "x=1"], 3, ": unknown key; the keys here are admin, admission, "),
         (["--region", "65536"], 2, "Invalid value for '--region'"),
         (["--tls", "x"], 2, "Invalid value for '--tls'"),
-        (["--registry", "etcd"], 2, "Invalid value for '--registry'"),
+        (["--registry", "zk"], 2, "Invalid value for '--registry'"),
+        (["--etcd", "http://127.0.0.1:2379"], 2, "add --registry etcd"),
         (["--dir", "/proc/x"], 2, "--dir = /proc/x: no such file or directory; give"),
     ],
 )

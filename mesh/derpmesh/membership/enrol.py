@@ -1,0 +1,234 @@
+"""A node's own records in etcd: its intent, once; its member record, under a lease."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+
+from derpmesh.etcd.client import Etcd
+from derpmesh.etcd.errors import EtcdError, LeaseLost
+from derpmesh.membership.keys import Keys
+from derpmesh.membership.model import Member
+from derpmesh.membership.records import (
+    BadRecord,
+    LiveMember,
+    NodeIntent,
+    RegionIntent,
+)
+
+
+logger = logging.getLogger(__name__)
+
+BEATS = 3
+"""Times that a lease is kept alive while it lasts once."""
+
+EARLY = (0.8, 0.95)
+"""Part of a beat after which it is due: nodes do not march in step; none is late."""
+
+LOOK = 0.5
+"""Seconds between two looks at whether the node has something new to say."""
+
+GOODBYE = 2.0
+"""Seconds that taking the record back may cost at the end."""
+
+Sleep = Callable[[float], Awaitable[None]]
+About = Callable[[int], LiveMember]
+"""What the node says of itself, at an epoch."""
+
+
+class NotListed(Exception):
+    """The region takes only nodes that an operator has listed, or took this one out."""
+
+
+class Enrolment:
+    """Keeps a node recorded, for as long as it runs.
+
+    Args:
+        etcd: Where the records are.
+        keys: Under which keys.
+        region: What the region is to be, should nobody have said so.
+        entry: Gives the node as others must know it.
+        about: Gives what it says of itself.
+        ttl: Seconds that its lease lasts.
+        backoff: Starts a fresh run of retry delays, in seconds.
+        sleep: Waits that long.
+        uniform: Draws a number between two.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it needs, one by one
+        self,
+        etcd: Etcd,
+        keys: Keys,
+        region: RegionIntent,
+        *,
+        entry: Callable[[], Member],
+        about: About,
+        ttl: int,
+        backoff: Callable[[], Iterator[float]],
+        sleep: Sleep = asyncio.sleep,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._region = region
+        self._entry = entry
+        self._about = about
+        self._ttl = ttl
+        self._backoff = backoff
+        self._sleep = sleep
+        self._uniform = uniform
+        self._epoch = 0
+        self.lease = 0
+        """The lease of the record; 0: it is not recorded."""
+
+        self.problem = ""
+        """Why it is not recorded."""
+
+    async def run(self) -> None:
+        """Be recorded, again and again, until cancelled; then take the record back."""
+        delays = self._backoff()
+        while True:
+            try:
+                await self._list_itself()
+                async with self._recorded() as (lease, said):
+                    delays = self._backoff()
+                    self._note("")
+                    await self._stay(lease, said)
+            except LeaseLost:
+                logger.warning("etcd: the lease of this node is lost; taking a new one")
+            except (EtcdError, NotListed, BadRecord) as exc:
+                self._note(str(exc))
+                await self._sleep(next(delays))
+
+    def _note(self, problem: str) -> None:
+        """Say what is wrong, once."""
+        if problem and problem != self.problem:
+            logger.warning("etcd: this node is not recorded: %s", problem)
+        self.problem = problem
+
+    async def _list_itself(self) -> None:
+        """See that there is an intent for the node; write it if it may.
+
+        Raises:
+            NotListed: It may not.
+        """
+        name = self._entry().name
+        key = self._keys.of("intent", name)
+        item = await self._etcd.get(key)
+        if item is not None:
+            if NodeIntent.read(key, item.value).removed:
+                message = f"{name} was taken out of the region; an operator may add it"
+                raise NotListed(message)
+            return
+        region = await self._join_region()
+        if region.join != "open":
+            message = f"the region takes listed nodes only; an operator may add {name}"
+            raise NotListed(message)
+        intent = NodeIntent(node=self._entry(), author=name)
+        if await self._etcd.txn_put(key, intent.write(), 0) is not None:
+            logger.info("etcd: %s has recorded itself in the region", name)
+
+    async def _join_region(self) -> RegionIntent:
+        """Give what is wanted of the region; the first node says so itself."""
+        key = self._keys.region
+        item = await self._etcd.get(key)
+        if item is None:
+            if await self._etcd.txn_put(key, self._region.write(), 0) is not None:
+                return self._region
+            item = await self._etcd.get(key)
+        return RegionIntent.read(key, item.value) if item is not None else self._region
+
+    @asynccontextmanager
+    async def _recorded(self) -> AsyncGenerator[tuple[int, LiveMember]]:
+        """Put the member record under a lease of its own; end that at last."""
+        lease = (await self._etcd.lease_grant(self._ttl)).id
+        self._epoch += 1
+        try:
+            record = self._about(self._epoch)
+            await self._claim(record, lease)
+            self.lease = lease
+            yield lease, record
+        finally:
+            self.lease = 0
+            with suppress(EtcdError, TimeoutError):
+                async with asyncio.timeout(GOODBYE):
+                    await self._etcd.lease_revoke(lease)
+
+    async def _claim(self, record: LiveMember, lease: int) -> None:
+        """Put the record, unless another node has the name and lives.
+
+        Raises:
+            NotListed: It does.
+        """
+        key = self._keys.of("members", record.name)
+        item = await self._etcd.get(key)
+        expected = 0
+        if item is not None:
+            expected = item.mod_revision
+            with suppress(BadRecord):
+                other = LiveMember.read(key, item.value)
+                if other.server_key != record.server_key:
+                    message = (
+                        f"another node is called {record.name}: {other.server_key};"
+                        " give this one another name"
+                    )
+                    raise NotListed(message)
+        if await self._etcd.txn_put(key, record.write(), expected, lease) is None:
+            message = (
+                f"somebody else wrote the record of {record.name} at the same time"
+            )
+            raise NotListed(message)
+
+    async def _stay(self, lease: int, said: LiveMember) -> None:
+        """Keep the lease alive, and the record true.
+
+        Raises:
+            LeaseLost: It ended all the same.
+        """
+        clock = asyncio.get_running_loop().time
+        beat = self._ttl / BEATS
+        due = clock() + beat * self._uniform(*EARLY)
+        deadline = clock() + self._ttl
+        while True:
+            await self._sleep(max(min(LOOK, due - clock()), 0.0))
+            try:
+                if clock() >= due:
+                    await self._etcd.lease_keepalive(lease)
+                    now = clock()
+                    due = now + beat * self._uniform(*EARLY)
+                    deadline = now + self._ttl
+                    await self._confirm(said, lease)
+                said = await self._repeat(said, lease)
+                self._note("")
+            except LeaseLost:
+                raise
+            except EtcdError as exc:
+                self._note(str(exc))
+                if clock() >= deadline:
+                    raise LeaseLost(lease) from exc
+                due = clock() + LOOK
+
+    async def _confirm(self, said: LiveMember, lease: int) -> None:
+        """See that the record is there, under this lease, and the intent as well.
+
+        An intent that is not there was deleted by mistake, and is written again: one
+        that an operator takes out stays, and says so.
+
+        Raises:
+            LeaseLost: Somebody deleted the record, or put another one there.
+            NotListed: The intent is gone, and only an operator may write it.
+        """
+        item = await self._etcd.get(self._keys.of("members", said.name))
+        if item is None or item.lease != lease:
+            raise LeaseLost(lease)
+        if await self._etcd.get(self._keys.of("intent", said.name)) is None:
+            await self._list_itself()
+
+    async def _repeat(self, said: LiveMember, lease: int) -> LiveMember:
+        """Put the record again if the node has become otherwise."""
+        now = self._about(self._epoch)
+        if now != said:
+            key = self._keys.of("members", now.name)
+            await self._etcd.put(key, now.write(), lease)
+        return now

@@ -1,0 +1,211 @@
+"""The registry in etcd: read everything once, then follow it.
+
+Membership is made of what operators want alone; what live nodes say of themselves is
+kept beside it. So a lease that ends, or all of them, changes no link.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import TypeVar
+
+from derpmesh.etcd.answers import Delete, Put
+from derpmesh.etcd.client import Etcd
+from derpmesh.etcd.errors import Compacted, EtcdError, StaleAnswer
+from derpmesh.membership.errors import RegistryUnavailable, RevisionCompacted
+from derpmesh.membership.keys import Keys, Kind
+from derpmesh.membership.model import Change, Membership, Region, difference
+from derpmesh.membership.records import (
+    BadRecord,
+    LiveMember,
+    NodeIntent,
+    RegionIntent,
+    Stored,
+)
+
+
+logger = logging.getLogger(__name__)
+
+_Record = TypeVar("_Record", bound=Stored)
+
+RELIST = (60.0, 90.0)
+"""Seconds between two readings of everything, though the watch told of no change."""
+
+STALE_ANSWERS = 2
+"""Answers from the past, or another cluster, after which that is what etcd is now."""
+
+_TEMPORARY = "it is older than what was known"
+
+
+class EtcdRegistry:
+    """Reads the records of one region, and follows them.
+
+    Args:
+        etcd: Where they are.
+        keys: Under which keys.
+        region: What the region is called while nobody has said so.
+        uniform: Draws a number between two.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        keys: Keys,
+        region: Region,
+        *,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._uniform = uniform
+        self._default = RegionIntent(id=region.id, code=region.code, name=region.name)
+        self._values: dict[bytes, bytes] = {}
+        self._good: dict[bytes, tuple[bytes, Stored]] = {}  # could be read, the last
+        self._bad: dict[bytes, bytes] = {}
+        self._generation = 0
+        self._stale = 0
+
+    @property
+    def live(self) -> Mapping[str, LiveMember]:
+        """What the nodes whose lease lives say of themselves."""
+        return self._records("members", LiveMember)
+
+    @property
+    def bad(self) -> list[str]:
+        """Keys whose record cannot be read."""
+        return sorted(key.decode("utf-8", "replace") for key in self._bad)
+
+    async def read(self) -> Membership:
+        """See the port."""
+        try:
+            listing = await self._etcd.range_prefix(self._keys.root)
+        except StaleAnswer as exc:
+            self._stale += 1
+            if self._stale < STALE_ANSWERS:
+                raise RegistryUnavailable("etcd", f"{exc}; {_TEMPORARY}") from exc
+            logger.warning("etcd: %s; taken as it is from now on", exc)
+            self._stale = 0
+            self._generation += 1
+            self._etcd.forget()
+            return await self.read()
+        except EtcdError as exc:
+            raise RegistryUnavailable("etcd", str(exc)) from exc
+        self._stale = 0
+        self._values = {item.key: item.value for item in listing.items}
+        return self._membership(listing.revision)
+
+    async def changes(self, after: int) -> AsyncGenerator[Change, None]:
+        """See the port."""
+        before = self._membership(after)
+        async with aclosing(self._states(before)) as states:
+            async for now in states:
+                if now.generation != before.generation:
+                    raise RevisionCompacted(before.revision)
+                change = difference(before, now)
+                before = now
+                if change != Change(now.revision):
+                    yield change
+
+    async def _states(self, since: Membership) -> AsyncGenerator[Membership, None]:
+        """Yield the membership after everything that etcd tells."""
+        now = since
+        while True:
+            try:
+                async with aclosing(self._watched(now.revision)) as states:
+                    async for now in states:
+                        yield now
+            except Compacted as exc:
+                raise RevisionCompacted(now.revision) from exc
+            except EtcdError as exc:
+                raise RegistryUnavailable("etcd", str(exc)) from exc
+            last, now = now, await self.read()
+            if difference(last, now) != Change(now.revision):
+                logger.warning("etcd: the watch missed a change, which a reading found")
+                self._etcd.rotate("its watch misses changes")
+            yield now
+
+    async def _watched(self, revision: int) -> AsyncGenerator[Membership, None]:
+        """Yield the membership after each change, until all is to be read again."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._uniform(*RELIST)
+        watch = self._etcd.watch(self._keys.root, revision + 1)
+        async with aclosing(watch) as batches:
+            while True:
+                try:
+                    async with asyncio.timeout_at(end):
+                        batch = await anext(batches)
+                except TimeoutError:
+                    return
+                for event in batch.events:
+                    self._apply(event)
+                yield self._membership(batch.revision)
+
+    def _apply(self, event: Put | Delete) -> None:
+        if isinstance(event, Put):
+            self._values[event.key] = event.value
+        else:
+            self._values.pop(event.key, None)
+
+    def _membership(self, revision: int) -> Membership:
+        """Make a membership of the records that can be read."""
+        region = self._record(RegionIntent, self._keys.region) or self._default
+        intents = self._records("intent", NodeIntent)
+        found = {
+            name: intent.node for name, intent in intents.items() if not intent.removed
+        }
+        order = [name for name in region.order if name in found]
+        names = [*order, *sorted(found.keys() - set(order))]
+        return Membership(
+            revision,
+            region.region,
+            {name: found[name] for name in names},
+            struck=frozenset(intents.keys() - found.keys()),
+            generation=self._generation,
+        )
+
+    def _records(self, kind: Kind, model: type[_Record]) -> dict[str, _Record]:
+        """Read every record of a kind, by name."""
+        found: dict[str, _Record] = {}
+        for key in self._values:
+            place = self._keys.read(key)
+            if place is not None and place[0] == kind:
+                record = self._record(model, key)
+                if record is not None:
+                    found[place[1]] = record
+        return found
+
+    def _record(self, model: type[_Record], key: bytes) -> _Record | None:
+        """Read a record; if that is broken, give the last good one of its key."""
+        value = self._values.get(key)
+        if value is None:
+            self._bad.pop(key, None)
+            self._good.pop(key, None)
+            return None
+        known = self._good.get(key)
+        if known is not None and known[0] == value and isinstance(known[1], model):
+            return known[1]
+        try:
+            record = model.read(key, value)
+            self._check(record, key)
+        except BadRecord as exc:
+            if self._bad.get(key) != value:
+                self._bad[key] = value
+                logger.warning("etcd: %s", exc)
+            last = known[1] if known is not None else None
+            return last if isinstance(last, model) else None
+        self._bad.pop(key, None)
+        self._good[key] = value, record
+        return record
+
+    def _check(self, record: Stored, key: bytes) -> None:
+        """See that a record is of whom its key says.
+
+        Raises:
+            BadRecord: It is not.
+        """
+        place = self._keys.read(key)
+        if place is not None and record.owner != place[1]:
+            where = key.decode("utf-8", "replace")
+            raise BadRecord(where, f"it is of {record.owner}")

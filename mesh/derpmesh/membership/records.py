@@ -1,0 +1,141 @@
+"""The records of a region in etcd, as values. No I/O, no clock.
+
+Fields that this version does not know are kept, so that one which knows them finds
+them again after we wrote. A record that cannot be read spoils no other.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from derpmesh.membership.model import Member, Region
+from derpnode.errors import NodeError
+
+
+MAX_SIZE = 64 << 10
+"""Bytes of a record that is still read."""
+
+
+@dataclass(eq=False)
+class BadRecord(NodeError):
+    """What is stored under a key is no record."""
+
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.reason}"
+
+
+class Stored(BaseModel):
+    """Something that is stored as JSON under a key."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="allow", use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def read(cls, key: bytes, value: bytes) -> Self:
+        """Read a value.
+
+        Raises:
+            BadRecord: It is no such record; says where and why.
+        """
+        where = key.decode("utf-8", "replace")
+        if len(value) > MAX_SIZE:
+            raise BadRecord(where, f"{len(value)} bytes, limit is {MAX_SIZE}")
+        try:
+            return cls.model_validate(json.loads(value))
+        except ValidationError as exc:
+            error = exc.errors(include_url=False)[0]
+            place = ".".join(map(str, error["loc"])) or "the record"
+            reason = f"{place} = {error['input']!r:.80}: {error['msg']}"
+            raise BadRecord(where, reason) from exc
+        except (ValueError, RecursionError) as exc:
+            raise BadRecord(where, f"not JSON: {exc!s:.80}") from exc
+
+    @property
+    def owner(self) -> str:
+        """The name that it must be stored under; empty for the region's."""
+        return ""
+
+    def write(self) -> bytes:
+        """Give the value."""
+        return json.dumps(self.plain(), separators=(",", ":")).encode()
+
+    def plain(self) -> dict[str, object]:
+        """Give what is stored, as JSON has it."""
+        return self.model_dump(mode="json")
+
+
+class RegionIntent(Stored):
+    """What operators want of the region."""
+
+    id: int
+    code: str
+    name: str
+    join: Literal["open", "listed"] = "open"
+    """Whether a node that nobody has listed may record itself."""
+
+    order: list[str] = []
+    """Names in the order of the map; those that are not in it follow, sorted."""
+
+    author: str = ""
+    """Who wrote this."""
+
+    @property
+    def region(self) -> Region:
+        """The region as clients see it."""
+        return Region(id=self.id, code=self.code, name=self.name)
+
+
+class NodeIntent(Stored):
+    """What operators want of one node, who may have been the first to say so."""
+
+    node: Member
+    author: str = ""
+    """Who wrote this: an operator, or the node."""
+
+    removed: bool = False
+    """Whether the node was taken out, so that it must not come back by itself."""
+
+    @property
+    def owner(self) -> str:
+        """See `Stored`."""
+        return self.node.name
+
+    def plain(self) -> dict[str, object]:
+        """Give what is stored, as JSON has it."""
+        extra = self.model_extra or {}
+        node = {**(self.node.model_extra or {}), **self.node.plain()}
+        said = {"node": node, "author": self.author, "removed": self.removed}
+        return {**extra, **said}
+
+
+class LiveMember(Stored):
+    """What a node says of itself, for as long as its lease lives."""
+
+    name: str
+    server_key: str
+    """`nodekey:…`: whose name it is."""
+
+    instance: str
+    """Of the process: another one of the same node has another."""
+
+    epoch: int
+    """Goes up with each lease that the process had to take."""
+
+    version: str
+    state: str
+    """`starting`, `serving`, `unready`, `draining` or `drained`."""
+
+    pin: str | None = None
+    admin: str | None = None
+    """URL of its admin listener, if other machines can reach it."""
+
+    @property
+    def owner(self) -> str:
+        """See `Stored`."""
+        return self.name

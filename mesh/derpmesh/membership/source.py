@@ -1,0 +1,146 @@
+"""Where a node has its region from, as its settings say."""
+
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Protocol
+
+from derpmesh.config import DaemonConfig, EtcdSection
+from derpmesh.etcd.client import Etcd
+from derpmesh.link.backoff import delays
+from derpmesh.membership.enrol import Enrolment
+from derpmesh.membership.etcd import EtcdRegistry
+from derpmesh.membership.file import INTERVAL, FileRegistry
+from derpmesh.membership.hold import Hold
+from derpmesh.membership.keys import Keys
+from derpmesh.membership.model import Member, Region
+from derpmesh.membership.operator import client_of
+from derpmesh.membership.ports import Registry
+from derpmesh.membership.records import LiveMember, RegionIntent
+from derpnode.config import parse_address
+from derpnode.wire.keys import NodeKey, node_key_text
+
+
+class Self(Protocol):
+    """The node, as far as it is recorded."""
+
+    version: str
+    server_key: NodeKey
+
+    @property
+    def state(self) -> str:
+        """One of `starting`, `serving`, `unready`, `draining`, `drained`."""
+
+    def map_entry(self) -> dict[str, object]:
+        """This node as a `DERPNode`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registry, and what goes with it."""
+
+    name: str
+    """`file` or `etcd`."""
+
+    registry: Registry
+    backoff: Callable[[], Iterator[float]]
+    """Starts the delays between two attempts to read it."""
+
+    hold: Hold | None = None
+    """What doubts it; None: what it says is the operator's own word."""
+
+    etcd: EtcdRegistry | None = None
+    enrolment: Enrolment | None = None
+    """Records this node."""
+
+    client: Etcd | None = None
+
+    def jobs(self) -> list[Coroutine[None, None, None]]:
+        """What runs beside the node until it ends."""
+        return [] if self.enrolment is None else [self._enrol(self.enrolment)]
+
+    async def _enrol(self, enrolment: Enrolment) -> None:
+        try:
+            await enrolment.run()
+        finally:
+            if self.client is not None:
+                await self.client.close()
+
+    def notes(self, *, is_lost: bool) -> list[str]:
+        """Say what an operator should look at, a line each.
+
+        Args:
+            is_lost: Whether the registry is away, which explains a part of it.
+        """
+        found: list[str] = []
+        if self.enrolment is not None and self.enrolment.problem and not is_lost:
+            found.append(f"etcd: this node is not recorded: {self.enrolment.problem}")
+        if self.etcd is not None:
+            found += [f"etcd: {key} is no record of ours" for key in self.etcd.bad]
+        if self.hold is not None and self.hold.held:
+            names = ", ".join(self.hold.held)
+            found.append(
+                f"held: {names} vanished from the registry and stay in force;"
+                " if that is meant: derpctl region confirm"
+            )
+        return found
+
+
+def source_of(config: DaemonConfig, node: Self) -> Source | None:
+    """Make what the settings ask for; None if the region is recorded nowhere.
+
+    Raises:
+        ConfigError: A file for etcd cannot be used.
+    """
+    registry = config.registry
+    if registry.file is not None:
+        # A look at a broken file costs nothing, so it is looked at all the time.
+        return Source("file", FileRegistry(registry.file), lambda: repeat(INTERVAL))
+    if registry.etcd is not None:
+        return _etcd(config, registry.etcd, node)
+    return None
+
+
+def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
+    client = client_of(settings)
+    keys = Keys(settings.prefix, config.region.id)
+    region = Region(**config.region.model_dump(include={"id", "code", "name"}))
+    instance = secrets.token_hex(8)
+    admin = _admin_url(config)
+
+    def about(epoch: int) -> LiveMember:
+        entry = node.map_entry()
+        return LiveMember(
+            name=config.node.name,
+            server_key=node_key_text(node.server_key),
+            instance=instance,
+            epoch=epoch,
+            version=node.version,
+            state=node.state,
+            pin=str(entry["CertName"]) if "CertName" in entry else None,
+            admin=admin,
+        )
+
+    found = EtcdRegistry(client, keys, region)
+    enrolment = Enrolment(
+        client,
+        keys,
+        RegionIntent(**region.model_dump(), author=config.node.name),
+        entry=lambda: Member.of(node.map_entry(), admin=admin),
+        about=about,
+        ttl=settings.ttl,
+        backoff=delays,
+    )
+    hold = Hold(time.monotonic)
+    return Source("etcd", found, delays, hold, found, enrolment, client)
+
+
+def _admin_url(config: DaemonConfig) -> str | None:
+    """Give where other machines reach the admin listener, if they can."""
+    for address in map(parse_address, config.admin.listen):
+        if address.host and not address.is_loopback:
+            scheme = "https" if config.admin.certificate is not None else "http"
+            return f"{scheme}://{address}"
+    return None
