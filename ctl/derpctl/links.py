@@ -17,6 +17,7 @@ UNKNOWN = "unknown"
 
 _UP = "up"
 _SELF = "self"
+_SAME_KEY = "it has this node's server key: give it a state directory of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,20 @@ def _of(report: Report, names: Sequence[str]) -> Iterator[LinkRow]:
         for name in siblings:
             yield LinkRow(report.name, name, UNKNOWN, reason)
         return
-    links = {link.peer: link for link in report.links if link.state != _SELF}
+    # A node may be among its own static peers; a sibling that is "self" has its key.
+    links = {
+        link.peer: link
+        for link in report.links
+        if link.state != _SELF or link.peer in siblings
+    }
     for name in siblings:
         if name not in links:
             reason = "not in the region as this node knows it"
             yield LinkRow(report.name, name, MISSING, reason)
     for name in sorted(links, key=lambda name: _place(name, names)):
         link = links[name]
-        yield LinkRow(report.name, name, link.state, link.error, link)
+        error = _SAME_KEY if link.state == _SELF else link.error
+        yield LinkRow(report.name, name, link.state, error, link)
 
 
 def _place(name: str, names: Sequence[str]) -> tuple[int, str]:

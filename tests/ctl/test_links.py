@@ -77,3 +77,18 @@ def test_some_are_not(links):
 def test_exits(links, told, code):
     """A lone node is well; no link is up; nobody answers."""
     assert links(**told).code == code
+
+
+def test_sibling_with_the_same_server_key(derpctl, beside, configured):
+    """It is named, with what to do; nothing goes over such a link: 10."""
+    urls = [
+        beside.start(admin(AdminStandIn(name, links=[link(other, "self")])))
+        for name, other in (("900a", "900b"), ("900b", "900a"))
+    ]
+    path = configured(_900a=urls[0], _900b=urls[1])
+    ended = derpctl("--config", path, "mesh", "links")
+    assert ended.code == 10
+    assert ended.out.count("it has this node's server key") == 2
+    status = derpctl("--config", path, "status")
+    assert status.code == 9
+    assert "900a to 900b: self for 75 s: it has this node's server key" in status.out
