@@ -21,6 +21,7 @@ from derpnode.server.exposition import by, counter, family, gauge, histogram
 from derpnode.server.facts import NodeFacts
 from derpnode.server.front import Stage
 from derpnode.server.processmetrics import process_facts, process_metrics
+from derpnode.server.regionmetrics import region_metrics
 from derpnode.server.status import plane_name, stun_counters
 
 
@@ -30,7 +31,7 @@ LAGS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 LAG_INTERVAL: Final = 0.5
 """Seconds between two measurements of it."""
 
-_STATES = ("starting", "serving", "unready", "draining")
+_STATES = ("starting", "serving", "unready", "draining", "drained")
 _LOGINS = ("ok", "mesh", "handshake", "key", "replay", "app_name", "admission")
 _RELOADS = ("done", "failed")
 
@@ -93,6 +94,7 @@ class NodeCollector:
         yield from _front(self._facts)
         yield from _admission(self._facts)
         yield from _certificate(self._facts)
+        yield from region_metrics(self._facts.region)
         yield counter(
             "derpmesh_stun_silent_total",
             "STUN datagrams dropped unread because the node could not relay.",

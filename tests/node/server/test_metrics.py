@@ -18,6 +18,7 @@ from derpnode.server.admission.verdict import Outcome
 from derpnode.server.exposition import exposition
 from derpnode.server.metrics import EventLoopLag, make_registry
 from tests.node.server.adminnode import built, clients, node_config, rows, scrape, types
+from tests.node.server.test_regionmetrics import Region
 
 
 DOCS = Path(__file__).resolve().parents[3] / "docs/reference/metrics.md"
@@ -187,6 +188,7 @@ async def documented() -> list[str]:
             # Labels whose values are not known before they occur.
             node.front.requests["1.3"] = 1
             node.plane.counters.tls_versions["1.3"] = 1
+            node.region = Region()
             return reference(scrape(node))
 
 
