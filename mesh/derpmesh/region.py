@@ -51,6 +51,7 @@ class MeshRegion:
         self._config = config
         self._source = source
         self._snapshots = Snapshots(config.state_dir, config.region.id)
+        self._kept: Membership | None = None
         self._is_snapshot = False
         self._membership: Membership | None = None
         self._since = time.monotonic()
@@ -93,7 +94,9 @@ class MeshRegion:
         found, source = self._membership, self._source
         if found is None or source is None:
             return {"source": "none", "members": []}
-        live = source.etcd.live if source.etcd is not None else {}
+        etcd = source.etcd
+        live = etcd.live if etcd is not None else {}
+        statuses = etcd.statuses if etcd is not None else {}
         return {
             "source": "snapshot" if self._is_snapshot else source.name,
             "revision": found.revision,
@@ -101,6 +104,7 @@ class MeshRegion:
             "region": found.region.model_dump(),
             "members": [member.plain() for member in found.members.values()],
             "live": {name: record.plain() for name, record in live.items()},
+            "status": {name: record.plain() for name, record in statuses.items()},
             "held": list(source.hold.held) if source.hold is not None else [],
         }
 
@@ -148,6 +152,11 @@ class MeshRegion:
         source = self._source
         if source is None:
             return
+        self._kept = await asyncio.to_thread(self._snapshots.load)
+        if source.hold is not None and self._kept is not None:
+            source.hold.judge(
+                self._kept
+            )  # what the registry says first is doubted, too
         stream = memberships(
             source.registry,
             backoff=source.backoff,
@@ -162,23 +171,19 @@ class MeshRegion:
     async def _boot(self) -> None:
         """Mesh as the region was last, if the registry is long in coming."""
         await asyncio.sleep(BOOT_PATIENCE)
-        if self._membership is not None:
-            return
-        found = await asyncio.to_thread(self._snapshots.load)
-        if found is not None and self._membership is None:
+        if self._kept is not None and self._membership is None:
             logger.warning("region: the registry does not answer; using the snapshot")
             self._is_snapshot = True
-            hold = self._source.hold if self._source is not None else None
-            self._apply(hold.judge(found) if hold is not None else found)
+            self._apply(self._kept)
 
     async def _believe(self, found: Membership) -> None:
         """Bring a membership into force, as far as it is not doubted, and keep it."""
         hold = self._source.hold if self._source is not None else None
         before = hold.held if hold is not None else ()
         membership = hold.judge(found) if hold is not None else found
-        if hold is not None and hold.held and hold.held != before:
+        if hold is not None and set(hold.held) - set(before):
             names = ", ".join(hold.held)
-            logger.error("region: %s vanished from the registry; held", names)
+            logger.warning("region: %s vanished from the registry; held", names)
         self._apply(membership)
         await asyncio.to_thread(self._snapshots.save, membership)
 

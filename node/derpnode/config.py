@@ -142,7 +142,11 @@ def _ipv4(value: object) -> object:
 def _ipv6(value: object) -> object:
     if value == NO_ADDRESS or isinstance(value, ipaddress.IPv6Address):
         return value
-    return ipaddress.IPv6Address(str(value))
+    found = ipaddress.IPv6Address(str(value))
+    if found.scope_id is not None:
+        message = "it has a zone, which means nothing on another machine"
+        raise ValueError(message)
+    return found
 
 
 def _pin(text: str) -> str:

@@ -183,6 +183,7 @@ def test_unknown_keys(file, text, said):
         ("node.ipv4=256.1.1.1", "node.ipv4"),
         ("node.ipv4=7", "node.ipv4"),
         ("node.ipv6=127.0.0.1", "node.ipv6"),
+        ("node.ipv6='fe80::1%eth0'", "node.ipv6"),
         ("derp.listen=[]", "derp.listen"),
         ("derp.listen=[x]", "derp.listen.0"),
         ("derp.listen=['1.2.3.4:70000']", "derp.listen.0"),

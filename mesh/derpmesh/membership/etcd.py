@@ -20,10 +20,12 @@ from derpmesh.membership.model import Change, Membership, Region, difference
 from derpmesh.membership.records import (
     BadRecord,
     LiveMember,
+    LiveStatus,
     NodeIntent,
     RegionIntent,
     Stored,
 )
+from derpmesh.membership.status import INTERVAL
 
 
 logger = logging.getLogger(__name__)
@@ -33,10 +35,17 @@ _Record = TypeVar("_Record", bound=Stored)
 RELIST = (60.0, 90.0)
 """Seconds between two readings of everything, though the watch told of no change."""
 
+SILENCE = 2 * INTERVAL + 2.0
+"""Seconds without a change after which a watch is dead, where somebody reports."""
+
 STALE_ANSWERS = 2
 """Answers from the past, or another cluster, after which that is what etcd is now."""
 
 _TEMPORARY = "it is older than what was known"
+
+
+class _Silent(Exception):
+    """A watch brings nothing, where there must be something."""
 
 
 class EtcdRegistry:
@@ -64,13 +73,19 @@ class EtcdRegistry:
         self._values: dict[bytes, bytes] = {}
         self._good: dict[bytes, tuple[bytes, Stored]] = {}  # could be read, the last
         self._bad: dict[bytes, bytes] = {}
+        self._live: Mapping[str, LiveMember] = {}
         self._generation = 0
         self._stale = 0
 
     @property
     def live(self) -> Mapping[str, LiveMember]:
         """What the nodes whose lease lives say of themselves."""
-        return self._records("members", LiveMember)
+        return self._live
+
+    @property
+    def statuses(self) -> Mapping[str, LiveStatus]:
+        """How those nodes fare, as far as they have said."""
+        return self._records("status", LiveStatus)
 
     @property
     def bad(self) -> list[str]:
@@ -84,6 +99,7 @@ class EtcdRegistry:
         except StaleAnswer as exc:
             self._stale += 1
             if self._stale < STALE_ANSWERS:
+                self._etcd.rotate("its answer is from the past")
                 raise RegistryUnavailable("etcd", f"{exc}; {_TEMPORARY}") from exc
             logger.warning("etcd: %s; taken as it is from now on", exc)
             self._stale = 0
@@ -112,31 +128,43 @@ class EtcdRegistry:
         """Yield the membership after everything that etcd tells."""
         now = since
         while True:
+            silent = False
             try:
                 async with aclosing(self._watched(now.revision)) as states:
                     async for now in states:
                         yield now
+            except _Silent:
+                silent = True
+                logger.warning("etcd: the watch is silent; trying another")
+                self._etcd.rotate("its watch is silent")
             except Compacted as exc:
                 raise RevisionCompacted(now.revision) from exc
             except EtcdError as exc:
                 raise RegistryUnavailable("etcd", str(exc)) from exc
             last, now = now, await self.read()
-            if difference(last, now) != Change(now.revision):
+            if difference(last, now) != Change(now.revision) and not silent:
                 logger.warning("etcd: the watch missed a change, which a reading found")
                 self._etcd.rotate("its watch misses changes")
             yield now
 
     async def _watched(self, revision: int) -> AsyncGenerator[Membership, None]:
-        """Yield the membership after each change, until all is to be read again."""
+        """Yield the membership after each change, until all is to be read again.
+
+        Raises:
+            _Silent: Not even what nodes report all the time has come.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._uniform(*RELIST)
         watch = self._etcd.watch(self._keys.root, revision + 1)
         async with aclosing(watch) as batches:
             while True:
+                silent = loop.time() + SILENCE if self.live else end
                 try:
-                    async with asyncio.timeout_at(end):
+                    async with asyncio.timeout_at(min(end, silent)):
                         batch = await anext(batches)
                 except TimeoutError:
+                    if silent < end:
+                        raise _Silent from None
                     return
                 for event in batch.events:
                     self._apply(event)
@@ -150,6 +178,10 @@ class EtcdRegistry:
 
     def _membership(self, revision: int) -> Membership:
         """Make a membership of the records that can be read."""
+        for key in (self._good.keys() | self._bad.keys()) - self._values.keys():
+            self._good.pop(key, None)  # or it would be back with the next bad record
+            self._bad.pop(key, None)
+        self._live = self._records("members", LiveMember)
         region = self._record(RegionIntent, self._keys.region) or self._default
         intents = self._records("intent", NodeIntent)
         found = {
@@ -180,11 +212,10 @@ class EtcdRegistry:
         """Read a record; if that is broken, give the last good one of its key."""
         value = self._values.get(key)
         if value is None:
-            self._bad.pop(key, None)
-            self._good.pop(key, None)
             return None
         known = self._good.get(key)
         if known is not None and known[0] == value and isinstance(known[1], model):
+            self._bad.pop(key, None)  # what was good before was put back
             return known[1]
         try:
             record = model.read(key, value)

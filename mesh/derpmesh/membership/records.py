@@ -6,9 +6,17 @@ them again after we wrote. A record that cannot be read spoils no other.
 
 import json
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from derpmesh.membership.model import Member, Region
 from derpnode.errors import NodeError
@@ -47,7 +55,8 @@ class Stored(BaseModel):
         if len(value) > MAX_SIZE:
             raise BadRecord(where, f"{len(value)} bytes, limit is {MAX_SIZE}")
         try:
-            return cls.model_validate(json.loads(value))
+            found = cls.model_validate(json.loads(value))
+            found.write()  # what is nested too deep can be read, and not be shown
         except ValidationError as exc:
             error = exc.errors(include_url=False)[0]
             place = ".".join(map(str, error["loc"])) or "the record"
@@ -55,6 +64,7 @@ class Stored(BaseModel):
             raise BadRecord(where, reason) from exc
         except (ValueError, RecursionError) as exc:
             raise BadRecord(where, f"not JSON: {exc!s:.80}") from exc
+        return found
 
     @property
     def owner(self) -> str:
@@ -73,7 +83,7 @@ class Stored(BaseModel):
 class RegionIntent(Stored):
     """What operators want of the region."""
 
-    id: int
+    id: Annotated[int, Field(ge=1, le=65_535)]
     code: str
     name: str
     join: Literal["open", "listed"] = "open"
@@ -101,6 +111,20 @@ class NodeIntent(Stored):
     removed: bool = False
     """Whether the node was taken out, so that it must not come back by itself."""
 
+    _unknown: dict[str, object] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, said: object, read: ModelWrapValidatorHandler[Self]) -> Self:
+        """Keep what is said of the node and no `Member` has a field for."""
+        found = read(said)
+        node = said.get("node") if isinstance(said, dict) else None
+        if isinstance(node, dict):
+            known = Member.model_fields
+            unknown = found._unknown  # noqa: SLF001 - our own
+            unknown.update((n, node[n]) for n in node if n not in known)
+        return found
+
     @property
     def owner(self) -> str:
         """See `Stored`."""
@@ -109,7 +133,7 @@ class NodeIntent(Stored):
     def plain(self) -> dict[str, object]:
         """Give what is stored, as JSON has it."""
         extra = self.model_extra or {}
-        node = {**(self.node.model_extra or {}), **self.node.plain()}
+        node = {**self._unknown, **self.node.plain()}
         said = {"node": node, "author": self.author, "removed": self.removed}
         return {**extra, **said}
 
@@ -134,6 +158,25 @@ class LiveMember(Stored):
     pin: str | None = None
     admin: str | None = None
     """URL of its admin listener, if other machines can reach it."""
+
+    @property
+    def owner(self) -> str:
+        """See `Stored`."""
+        return self.name
+
+
+class LiveStatus(Stored):
+    """How a node fares."""
+
+    name: str
+    count: int
+    """Of reports so far: no two are alike, so that each is a change to watch."""
+
+    clients: int
+    """Connections of clients, not of other nodes."""
+
+    links: dict[str, str]
+    """State of its link to each other node."""
 
     @property
     def owner(self) -> str:

@@ -64,7 +64,7 @@ class Snapshots:
                 found = _read(path)
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, LookupError, TypeError) as exc:
+            except (OSError, ValueError, LookupError, TypeError, RecursionError) as exc:
                 logger.warning("snapshot: %s cannot be used: %s", path, _short(exc))
                 continue
             if found.region.id == self._region_id:
@@ -88,7 +88,8 @@ def _read(path: Path) -> Membership:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not whole, or none; LookupError and TypeError are the same.
+        ValueError: It is not whole, or none; LookupError, TypeError and
+            RecursionError say the same.
     """
     with path.open("rb") as file:
         text = file.read(_MAX_SIZE)

@@ -18,8 +18,11 @@ from derpmesh.membership.keys import Keys
 from derpmesh.membership.model import Member, Region
 from derpmesh.membership.operator import client_of
 from derpmesh.membership.ports import Registry
-from derpmesh.membership.records import LiveMember, RegionIntent
+from derpmesh.membership.records import LiveMember, LiveStatus, RegionIntent
+from derpmesh.membership.status import Reporter
 from derpnode.config import parse_address
+from derpnode.relay.relay import Relay
+from derpnode.server.region import RegionPort
 from derpnode.wire.keys import NodeKey, node_key_text
 
 
@@ -35,6 +38,14 @@ class Self(Protocol):
 
     def map_entry(self) -> dict[str, object]:
         """This node as a `DERPNode`."""
+
+    @property
+    def relay(self) -> Relay:
+        """Who is connected to it."""
+
+    @property
+    def region(self) -> RegionPort:
+        """Its links."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,13 @@ class Source:
     enrolment: Enrolment | None = None
     """Records this node."""
 
+    reporter: Reporter | None = None
     client: Etcd | None = None
 
     def jobs(self) -> list[Coroutine[None, None, None]]:
         """What runs beside the node until it ends."""
-        return [] if self.enrolment is None else [self._enrol(self.enrolment)]
+        found = [] if self.enrolment is None else [self._enrol(self.enrolment)]
+        return [*found, *([] if self.reporter is None else [self.reporter.run()])]
 
     async def _enrol(self, enrolment: Enrolment) -> None:
         try:
@@ -133,8 +146,20 @@ def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
         ttl=settings.ttl,
         backoff=delays,
     )
+    reporter = Reporter(
+        client,
+        keys,
+        lease=lambda: enrolment.lease,
+        about=lambda count: _status(config.node.name, node, count),
+    )
     hold = Hold(time.monotonic)
-    return Source("etcd", found, delays, hold, found, enrolment, client)
+    return Source("etcd", found, delays, hold, found, enrolment, reporter, client)
+
+
+def _status(name: str, node: Self, count: int) -> LiveStatus:
+    links = {str(link["peer"]): str(link["state"]) for link in node.region.links()}
+    clients = sum(not client.mesh for client in node.relay.clients())
+    return LiveStatus(name=name, count=count, clients=clients, links=links)
 
 
 def _admin_url(config: DaemonConfig) -> str | None:

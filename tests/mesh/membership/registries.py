@@ -1,27 +1,37 @@
 """Registries of every kind, and what their operators do to them.
 
-`REGISTRIES` names one fake operator for each backend; whatever holds of the port is
-tested once, over all of them, in `test_registry.py`.
+`REGISTRIES` names one operator for each backend; whatever holds of the port is tested
+once, over all of them, in `test_registry.py`.
 """
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
 import yaml
 
+from derpmesh.etcd.client import Etcd, Patience
 from derpmesh.membership.errors import RegistryUnavailable
+from derpmesh.membership.etcd import EtcdRegistry
 from derpmesh.membership.file import FileRegistry
+from derpmesh.membership.keys import Keys
 from derpmesh.membership.memory import MemoryRegistry
 from derpmesh.membership.model import Member, Region
 from derpmesh.membership.ports import Registry
+from derpmesh.membership.records import NodeIntent, RegionIntent
 from tests.mesh.membership.scene import REGION, A, membership
+from tests.support.etcd import Cluster, Server, deleting, putting, transaction
+from tests.support.proxy import Proxy
 
 
 LOOK = 0.002
 """Seconds between two looks at a file, in place of the usual half."""
+
+SHORT = Patience(attempt=1.0, deadline=0.2)
+"""A client that gives up soon: tests know when etcd is away."""
 
 
 async def look(_delay: float) -> None:
@@ -90,9 +100,89 @@ class FileOperator:
         self._away.replace(self.path)
 
 
-REGISTRIES: Mapping[str, Callable[[Path], Operator]] = {
-    "memory": MemoryOperator,
-    "file": FileOperator,
+class EtcdOperator:
+    """Keeps a registry in a real etcd, which is read over a proxy.
+
+    Args:
+        url: Of the server, without the proxy.
+        keys: Under which keys.
+        proxy: Stands before the server.
+        registry: Reads by way of the proxy.
+    """
+
+    def __init__(
+        self, url: str, keys: Keys, proxy: Proxy, registry: EtcdRegistry
+    ) -> None:
+        self.registry = registry
+        self._url = url
+        self._keys = keys
+        self._proxy = proxy
+        self._there: set[bytes] = set()
+
+    async def put(self, *members: Member, region: Region = REGION) -> None:
+        intents = [NodeIntent(node=found, author="operator") for found in members]
+        order = [found.name for found in members]
+        wanted = RegionIntent(**region.model_dump(), order=order, author="operator")
+        puts = {self._keys.of("intent", one.owner): one.write() for one in intents}
+        gone = [deleting(key) for key in self._there - puts.keys()]
+        self._there = set(puts)
+        puts[self._keys.region] = wanted.write()
+        said = [putting(key, value) for key, value in puts.items()]
+        await asyncio.to_thread(transaction, self._url, *said, *gone)
+
+    async def fail(self) -> None:
+        await self._proxy.refuse()
+
+    async def heal(self) -> None:
+        await self._proxy.accept()
+
+
+@asynccontextmanager
+async def way_to(server: Server) -> AsyncGenerator[tuple[Proxy, Etcd], None]:
+    """Give a proxy before a server, and a client that asks there."""
+    async with Proxy(server.port) as proxy:
+        client = Etcd([proxy.url], patience=SHORT)
+        try:
+            yield proxy, client
+        finally:
+            await client.close()
+            await proxy.idle.wait()
+
+
+@asynccontextmanager
+async def memory_operator(
+    folder: Path, _: Callable[[], Cluster]
+) -> AsyncGenerator[Operator, None]:
+    """Keep a registry in memory until the block ends."""
+    yield MemoryOperator(folder)
+
+
+@asynccontextmanager
+async def file_operator(
+    folder: Path, _: Callable[[], Cluster]
+) -> AsyncGenerator[Operator, None]:
+    """Keep a registry in a file until the block ends."""
+    yield FileOperator(folder)
+
+
+@asynccontextmanager
+async def etcd_operator(
+    folder: Path, cluster: Callable[[], Cluster]
+) -> AsyncGenerator[Operator, None]:
+    """Keep a registry in etcd until the block ends, under keys of its own."""
+    [server] = cluster().servers
+    keys = Keys(f"/{folder.parent.name}/{folder.name}", REGION.id)
+    async with way_to(server) as (proxy, client):
+        registry = EtcdRegistry(client, keys, REGION)
+        operator = EtcdOperator(server.url, keys, proxy, registry)
+        await operator.put(A)
+        yield operator
+
+
+REGISTRIES = {
+    "memory": memory_operator,
+    "file": file_operator,
+    "etcd": etcd_operator,
 }
 
 

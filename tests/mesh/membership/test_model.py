@@ -1,7 +1,7 @@
 """The snapshot of a region, and what changes between two."""
 
 import ipaddress
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from types import MappingProxyType
 
 import pytest
@@ -39,10 +39,13 @@ variants = st.builds(
     can_port80=st.booleans(),
 )
 snapshots = st.builds(
-    lambda revision, members, region: membership(revision, *members, region=region),
+    lambda revision, members, region, struck: replace(
+        membership(revision, *members, region=region), struck=struck
+    ),
     st.integers(0, 9),
     st.lists(variants, max_size=5, unique_by=lambda found: found.name),
     regions,
+    st.frozensets(st.sampled_from(["901f", "901g"])),
 )
 
 
@@ -62,6 +65,7 @@ def test_difference_says_no_more_than_changed(before, after):
     assert change.removed.isdisjoint(after.members)
     assert (change.order is None) == (list(before.members) == list(after.members))
     assert (change.region is None) == (before.region == after.region)
+    assert (change.struck is None) == (before.struck == after.struck)
 
 
 @given(snapshots, snapshots)
@@ -98,6 +102,20 @@ def test_order_alone_may_change():
     """No member is put for it."""
     change = difference(membership(1, A, B, C), membership(2, C, A, B))
     assert change == Change(2, order=("901c", "901a", "901b"))
+
+
+def test_member_that_was_taken_out_may_be_added():
+    """That is a change, as nobody being struck is one."""
+    before = replace(membership(1, A), struck=frozenset({B.name}))
+    change = difference(before, membership(2, A, B))
+    assert change == Change(2, put=(B,), order=(A.name, B.name), struck=frozenset())
+    assert change.apply(before) == membership(2, A, B)
+
+
+def test_place_in_the_history():
+    """Revisions of a registry that began anew are later than all before."""
+    old, new = membership(9, A), replace(membership(1, A), generation=1)
+    assert old.place < new.place < replace(new, revision=2).place
 
 
 def test_member_is_filed_under_its_name():
@@ -240,3 +258,43 @@ def test_addresses_are_addresses():
 def test_addresses(about, addresses):
     """All that are written down; names are not looked up."""
     assert member("a", **about).addresses() == addresses
+
+
+FULL = member(
+    "a",
+    ipv4="192.0.2.1",
+    ipv6="2001:db8::1",
+    derp_port=8443,
+    stun_port=-1,
+    can_port80=True,
+    pin=PIN,
+    dial="10.0.0.1:4433",
+    admin="https://10.0.0.1:9090",
+)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        A,
+        FULL.model_copy(update={"dial": None}),
+        member("a", ipv6="none"),
+        member("a", ipv4="none", ipv6="2001:db8::1"),
+    ],
+)
+def test_member_of_a_map_entry(found):
+    """What a node says of itself is what others know of it, but for where to dial."""
+    assert Member.of(found.map_entry(901), admin=found.admin) == found
+
+
+@pytest.mark.parametrize("found", [A, FULL, member("a", ipv6="none")])
+def test_plain_member_is_read_again(found):
+    """Text formats hold all of it, as words, numbers and truth."""
+    plain = found.plain()
+    assert Member.model_validate(plain) == found
+    assert {type(value) for value in plain.values()} <= {str, int, bool}
+
+
+def test_plain_member_says_no_defaults():
+    """People read it."""
+    assert A.plain() == {"name": "901a", "host": "a.example.com"}

@@ -18,10 +18,19 @@ from tests.mesh.membership.scene import REGION, A, B, C, D, content, member
 PATIENCE = 5.0
 
 
-@pytest.fixture(params=REGISTRIES)
-async def operator(request, tmp_path) -> Operator:
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=[pytest.mark.interop] if kind == "etcd" else [])
+        for kind in REGISTRIES
+    ]
+)
+async def operator(request, tmp_path) -> AsyncGenerator[Operator, None]:
     """Somebody who keeps a registry of one kind."""
-    return REGISTRIES[request.param](tmp_path)
+    make = REGISTRIES[request.param]
+    async with make(
+        tmp_path, lambda: request.getfixturevalue("shared_etcd")
+    ) as keeping:
+        yield keeping
 
 
 class Follower:

@@ -1,0 +1,349 @@
+"""Real nodes whose region is recorded in a real etcd, and what that goes through."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from derpmesh.membership.keys import Keys
+from derpmesh.membership.records import LiveMember, NodeIntent
+from derpmesh.membership.snapshot import Snapshots
+from tests.mesh.region import (
+    LOOK,
+    PATIENCE,
+    REGION,
+    LocalNode,
+    Place,
+    cluster,
+    measured,
+    until,
+)
+from tests.support.etcd import (
+    Server,
+    deleting,
+    names,
+    putting,
+    require_etcd,
+    revoke,
+    stored,
+    transaction,
+)
+from tests.support.etcd import cluster as etcd_cluster
+from tests.support.peers import MissingTool
+
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
+
+KEYS = Keys("/derpmesh/v1", REGION.id)
+
+TTL = 5
+"""Seconds that a lease lasts; the least that a configuration may have."""
+
+NAMES = ["900a", "900b", "900c"]
+
+
+@pytest.fixture
+def etcd(tmp_path) -> Iterator[Server]:
+    """An etcd that may be killed."""
+    try:
+        require_etcd()
+    except MissingTool as missing:
+        pytest.skip(str(missing))
+    found = etcd_cluster(tmp_path)
+    try:
+        [server] = found.start().servers
+        yield server
+    finally:
+        found.kill()
+
+
+@pytest.fixture
+async def region(etcd):
+    """A region without nodes; `etcd` ends after they do."""
+    async with cluster() as found:
+        yield found
+
+
+def enrolled(place: Place, etcd: Server, ttl: int = TTL) -> Place:
+    """Have a node record itself."""
+    place.configure(registry={"etcd": {"endpoints": [etcd.url], "ttl": ttl}})
+    return place
+
+
+@pytest.fixture
+async def trio(region, etcd):
+    """Three nodes that recorded themselves, and are linked to each other."""
+    nodes = [region.place(letter) for letter in "abc"]
+    for node in nodes:
+        await region.start(enrolled(node, etcd))
+    await region.linked(*nodes)
+    await until(lambda: all(members(node) == NAMES for node in nodes))
+    await until(lambda: all(node.node.region.notes() == [] for node in nodes))
+    return nodes
+
+
+def members(node: LocalNode) -> list[str]:
+    """The names in force, in the order of the map."""
+    return [str(one["name"]) for one in node.node.region.membership()["members"]]
+
+
+def live(etcd: Server, name: str) -> LiveMember | None:
+    """What a node says of itself under its lease."""
+    key = KEYS.of("members", name)
+    found = stored(etcd.url, key)
+    return LiveMember.read(key, found.value) if found is not None else None
+
+
+def leases(etcd: Server, *nodes: Place) -> dict[str, int]:
+    """The leases of those that are recorded, by name."""
+    found = {
+        node.name: stored(etcd.url, KEYS.of("members", node.name)) for node in nodes
+    }
+    return {name: one.lease for name, one in found.items() if one is not None}
+
+
+def up_since(*nodes: LocalNode) -> dict[tuple[str, str], float]:
+    """When each link came up; those that are not up are left out."""
+    now = time.monotonic()
+    return {
+        (node.name, str(link["peer"])): now - float(str(link["since"]))
+        for node in nodes
+        for link in node.node.region.links()
+        if link["state"] == "up"
+    }
+
+
+def assert_kept(before: dict[tuple[str, str], float], *nodes: LocalNode) -> None:
+    """See that no link has been down since."""
+    assert up_since(*nodes) == pytest.approx(before, abs=0.5)
+
+
+async def assert_relayed(region, one: Place, other: Place) -> None:
+    """See that two new clients reach each other."""
+    near = await region.connect(one)
+    far = await region.connect(other)
+    data = os.urandom(16)
+    async with asyncio.timeout(PATIENCE):
+        while data not in far.packets(near):  # the other node may not know yet
+            await near.send(far, data)
+            await asyncio.sleep(LOOK)
+
+
+async def test_nodes_join(region, etcd):
+    """Nobody has listed them; each is known to the others, and says what it is."""
+    nodes = [region.place(letter) for letter in "abc"]
+    for node in nodes[:2]:
+        await region.start(enrolled(node, etcd))
+    await region.linked(*nodes[:2])
+    with measured("join of the third node by way of etcd, its start included"):
+        await region.start(enrolled(nodes[2], etcd))
+        await region.linked(*nodes)
+    await assert_relayed(region, nodes[0], nodes[2])
+    _, found = await nodes[0].ask("/v1/membership")
+    assert found["source"] == "etcd"
+    assert [one["name"] for one in found["members"]] == NAMES
+    assert found["members"][1]["pin"] == nodes[1].pin
+    assert {name: one["state"] for name, one in found["live"].items()} == dict.fromkeys(
+        NAMES, "serving"
+    )
+    assert [node.node.region.notes() for node in nodes] == [[], [], []]
+
+
+async def test_etcd_dies(region, etcd, trio):
+    """F1: links stay, packets arrive, everybody says so; and it is over in silence."""
+    a, b, c = trio
+    x, y = await region.connect(a), await region.connect(b)
+    before = up_since(*trio)
+    etcd.kill()
+    await x.send(y, b"right after")
+    await y.until(lambda: b"right after" in y.packets(x))
+    with measured("every node notices that etcd is away"):
+        await until(lambda: all(node.node.region.notes() for node in trio))
+    for node in trio:
+        [note] = node.node.region.notes()
+        assert note.startswith("registry: etcd: ")
+        assert note.endswith("; the last good one stays in force")
+    # Longer than leases last: nobody counts on them.
+    clock = asyncio.get_running_loop().time
+    end = clock() + TTL + 1
+    await until(lambda: clock() > end)
+    await assert_relayed(region, b, c)
+    assert [members(node) for node in trio] == [NAMES] * 3
+    assert_kept(before, *trio)
+    etcd.launch({etcd.name: etcd.peer_url})
+    with measured("etcd is back, and every node recorded"):
+        await until(
+            lambda: all(node.node.region.notes() == [] for node in trio), within=40.0
+        )
+    assert_kept(before, *trio)
+    assert list(leases(etcd, *trio)) == NAMES
+
+
+async def test_node_restarts_while_etcd_is_away(region, etcd, trio):
+    """F2: it meshes as the region was last, and says where it has that from."""
+    a, b, c = trio
+    snapshots = Snapshots(c.folder, REGION.id)
+    await until(lambda: list(snapshots.load().members) == NAMES)
+    await c.stop()
+    etcd.kill()
+    again = enrolled(region.again(c), etcd)
+    with measured("a node that restarts without etcd is linked") as lasted:
+        await region.start(again)
+        await until(lambda: again.ups == {"900a", "900b"})
+        assert lasted() < 10.0
+    assert again.node.region.membership()["source"] == "snapshot"
+    assert members(again) == NAMES
+    notes = "\n".join(again.node.region.notes())
+    assert "never reached; the region is as this node last knew" in notes
+    await assert_relayed(region, a, again)
+    etcd.launch({etcd.name: etcd.peer_url})
+    await until(lambda: again.node.region.membership()["source"] == "etcd", within=40.0)
+    await region.linked(a, b, again)
+
+
+async def test_every_lease_is_revoked(region, etcd):
+    """F3: no link is torn down, and every record is back within 5 s."""
+    trio = [region.place(letter) for letter in "abc"]
+    for node in trio:
+        await region.start(enrolled(node, etcd, ttl=15))
+    await region.linked(*trio)
+    await until(lambda: list(leases(etcd, *trio)) == NAMES)
+    before, old = up_since(*trio), leases(etcd, *trio)
+    for lease in old.values():
+        revoke(etcd.url, lease)
+    assert leases(etcd, *trio) == {}
+    with measured("every record is back, of leases of 15 s") as lasted:
+        await until(lambda: list(leases(etcd, *trio)) == NAMES)
+        assert lasted() < 7.0  # what it is to be, and a breath for busy machines
+    assert not set(leases(etcd, *trio).values()) & set(old.values())
+    assert [live(etcd, name).epoch for name in NAMES] == [2, 2, 2]
+    assert [members(node) for node in trio] == [NAMES] * 3
+    assert_kept(before, *trio)
+
+
+@pytest.mark.slow
+async def test_process_that_stood_still(region, etcd):
+    """F4: it finds its lease gone, takes another one, and counts one more."""
+    a, b = region.place("a"), region.child("b")
+    await region.start(enrolled(a, etcd))
+    await region.start(enrolled(b, etcd))
+    await until(lambda: a.ups == {"900b"})
+    await until(lambda: live(etcd, "900b") is not None)
+    before = live(etcd, "900b")
+    b.process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    try:
+        await until(lambda: live(etcd, "900b") is None)
+        await until(lambda: time.monotonic() - stopped > 20.0, within=30.0)
+        assert members(a) == ["900a", "900b"]
+    finally:
+        b.process.send_signal(signal.SIGCONT)
+    with measured("a process that stood still is recorded again"):
+        await until(lambda: live(etcd, "900b") is not None)
+    after = live(etcd, "900b")
+    assert after == before.model_copy(update={"epoch": 2, "state": after.state})
+    assert names(etcd.url, KEYS.root + b"members/") == [
+        KEYS.of("members", name).decode() for name in NAMES[:2]
+    ]
+    await until(lambda: a.ups == {"900b"})
+
+
+async def test_every_record_is_deleted(region, etcd, trio):
+    """F12: nothing is torn down; who lives is back, who does not is an operator's."""
+    a, b, c = trio
+    await c.stop()
+    await until(lambda: a.ups == {"900b"} and b.ups == {"900a"})
+    before = up_since(a, b)
+    transaction(etcd.url, deleting(KEYS.root))
+    await until(lambda: all("900c" in str(node.node.region.notes()) for node in (a, b)))
+    with measured("the living nodes are recorded again after all was deleted"):
+        await until(lambda: list(leases(etcd, *trio)) == NAMES[:2])
+        await until(
+            lambda: all(
+                node.node.region.membership()["held"] == ["900c"] for node in (a, b)
+            )
+        )
+    assert [members(node) for node in (a, b)] == [NAMES] * 2
+    assert a.node.region.notes() == [
+        "held: 900c vanished from the registry and stay in force;"
+        " if that is meant: derpctl region confirm"
+    ]
+    assert a.node.region.confirm() == ["900c"]
+    assert members(a) == NAMES[:2]
+    assert a.node.region.notes() == []
+    assert members(b) == NAMES
+    assert a.node.region.confirm() == []
+    _, answer = await b.ask("/v1/region/confirm", "POST")
+    assert answer["let_go"] == ["900c"]
+    assert members(b) == NAMES[:2]
+    assert_kept(before, a, b)
+
+
+async def test_etcd_that_lost_its_data(etcd, trio, tmp_path):
+    """F8: the nodes write it all anew, and no link is torn down."""
+    before = up_since(*trio)
+    etcd.kill()
+    shutil.rmtree(tmp_path / etcd.name / "data")
+    etcd.launch({etcd.name: etcd.peer_url})
+    await asyncio.to_thread(etcd.until_ready)
+    with measured("every node is recorded in an etcd that lost its data"):
+        await until(lambda: list(leases(etcd, *trio)) == NAMES, within=40.0)
+        await until(
+            lambda: all(node.node.region.notes() == [] for node in trio), within=40.0
+        )
+    assert [members(node) for node in trio] == [NAMES] * 3
+    assert_kept(before, *trio)
+
+
+def broken(number: int) -> tuple[bytes, bytes]:
+    """Give a record of a node that is none: one of those that there may be."""
+    name = f"900{'defghijklm'[number]}"
+    node: dict[str, object] = {"name": name, "host": "d.example.com"}
+    record = {"node": node, "author": "?", "removed": False}
+    value = json.dumps(
+        [
+            None,
+            [],
+            record | {"removed": "no"},
+            record | {"node": node | {"derp_port": 0}},
+            record | {"node": node | {"derp_port": 70_000}},
+            record | {"node": node | {"ipv6": "fe80::1::"}},
+            record | {"node": node | {"host": "näme.example.com"}},
+            record | {"node": node | {"name": "900a"}},
+            record | {"author": "x" * (1 << 20)},
+            record | {"node": node | {"host": "a b"}},
+        ][number]
+    ).encode()
+    return KEYS.of("intent", name), value if number else b"\xff\x00{"
+
+
+async def test_garbage(etcd, trio):
+    """F11: each is named, and spoils no other; what was good before stays."""
+    a = trio[0]
+    before = up_since(*trio)
+    found: Sequence[tuple[bytes, bytes]] = [broken(number) for number in range(10)]
+    good = NodeIntent(node=a.member.model_copy(update={"name": "900z"}))
+    own = KEYS.of("intent", "900b"), b"not json"
+    kept = stored(etcd.url, own[0]).value
+    steps = [putting(*one) for one in (*found, own)]
+    transaction(etcd.url, *steps, putting(KEYS.of("intent", "900z"), good.write()))
+    await until(lambda: all("900z" in members(node) for node in trio))
+    bad = sorted([*(key.decode() for key, _ in found), own[0].decode()])
+    for node in trio:
+        assert members(node) == [*NAMES, "900z"]
+        assert node.node.region.notes() == [
+            f"etcd: {key} is no record of ours" for key in bad
+        ]
+    assert {key for key in up_since(*trio) if "900z" not in key} == set(before)
+    transaction(
+        etcd.url,
+        *(deleting(key) for key, _ in found),
+        putting(own[0], kept),
+    )
+    await until(lambda: all(node.node.region.notes() == [] for node in trio))
+    assert members(a) == [*NAMES, "900z"]
