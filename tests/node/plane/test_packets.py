@@ -1,6 +1,7 @@
 """Packets: from a Send or Forward frame to whoever has the key."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -228,6 +229,47 @@ async def test_route_to_nobody(scene):
     await sender.send(frames.send(B, b"x"))
     await sender.before_pong()
     assert dropped(scene) == {(DropReason.UNKNOWN_DEST, False): 1}
+
+
+async def test_alone_as_in_company(scene):
+    """A packet that comes alone takes a shorter way, and ends and counts the same."""
+    sender, mesh = await scene.client(A), await scene.mesh()
+    receiver, link = await scene.client(B), await scene.link(C)
+    lots = {
+        sender: [
+            *(frames.send(B, b"hello"), frames.send(B, b""), frames.send(C, b"there")),
+            *(frames.send(B, frames.disco()), frames.send(B, bytes(65_536))),
+            *(frames.send(C, b""), frames.send(NodeKey(bytes(31) + b"1"), b"nobody")),
+        ],
+        mesh: [
+            *(frames.forward(C, B, b"hello"), frames.forward(C, B, frames.disco())),
+            *(frames.forward(ZERO, B, b"from nobody"), frames.forward(C, B, b"")),
+        ],
+    }
+
+    async def counted(*data: bytes) -> tuple[object, ...]:
+        """Send, and give what was read and counted of it."""
+        before = dataclasses.replace(scene.counters)
+        for one in data:
+            await source.send(one)
+            await source.before_pong()
+        read = await receiver.before_pong(), await link.before_pong()
+        fields = ("packets_received_disco", "packets_received_other", "bytes_received")
+        more = ("packets_sent", "bytes_sent", "forwarded_in", "forwarded_out")
+        changes = (
+            getattr(scene.counters, name) - getattr(before, name)
+            for name in (*fields, *more)
+        )
+        return (*read, *changes)
+
+    for source, lot in lots.items():
+        await counted(b"".join(lot))  # who sends to whom is known from now on
+        assert await counted(*lot) == await counted(b"".join(lot))
+        stats = scene.plane.stats(source.id)
+        await counted(*lot)
+        alone = scene.plane.stats(source.id).rx_bytes - stats.rx_bytes
+        await counted(b"".join(lot))
+        assert scene.plane.stats(source.id).rx_bytes - stats.rx_bytes == 2 * alone
 
 
 # Links.

@@ -104,6 +104,18 @@ class Outbox:
         if to.pending_size >= FLUSH_BYTES:
             self.flush(to)
 
+    def put_now(self, to: Connection, frame: bytes | bytearray, payload: int) -> None:
+        """Write one packet at once, to a connection with nothing before it."""
+        to.tx_packets += 1
+        to.tx_bytes += payload
+        counters = self._counters
+        counters.flush_frames[1] += 1
+        if not to.is_link:
+            counters.packets_sent += 1
+            counters.bytes_sent += payload
+        if self._write(to, frame) and to.owes_drained:
+            self._drained(to)
+
     def control(self, to: Connection, data: bytes) -> None:
         """Queue bytes that go before any packet that comes later."""
         if to.blocked:

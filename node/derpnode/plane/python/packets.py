@@ -53,6 +53,7 @@ _MAX_SEND: Final = KEY_SIZE + 65_536
 _DISCO_MIN: Final = KEY_SIZE + 62
 _NO_KEY: Final = bytes(KEY_SIZE)
 
+_LEAST_PACKET: Final = HEADER_SIZE + KEY_SIZE
 _MIN_FORWARD: Final = 2 * KEY_SIZE
 _MAX_FORWARD: Final = 2 * KEY_SIZE + 65_536
 
@@ -150,6 +151,67 @@ class Router:
         if packets:
             self._sent(c, receiver, buffer, run, at, packets, disco, key)
         return at
+
+    def lone(  # noqa: C901, PLR0911, PLR0912, PLR0915 - in one piece: it is hot
+        self, c: Connection, buffer: bytearray, end: int
+    ) -> bool:
+        """Move a packet that came alone, at once.
+
+        There is nothing that it could be joined with, and most packets of a quiet
+        node are such: each finds caches cold, and costs by the code it goes through.
+
+        Args:
+            c: Who sent it; there is no part of a frame from before.
+            buffer: What was read, as `frames` has it.
+            end: Where that ends.
+
+        Returns:
+            Whether it was one whole packet, of a kind that holds no surprise;
+            otherwise nothing was done, and `frames` is to be called.
+        """
+        if end < _LEAST_PACKET or c.is_link or c.is_watched:
+            return False
+        kind, size, target, magic = _LOOK.unpack_from(buffer, 0)
+        if size != end - HEADER_SIZE or size > _MAX_SEND:
+            return False
+        source = c.key
+        if kind == _SEND:
+            payload = size - KEY_SIZE
+            to = self.clients.get(target) or self.links.get(target)
+            if to is None or to.pending or to.blocked or to.closing is not None:
+                return False
+            if to.is_link:
+                head = _HEAD.pack(_FORWARD, size + KEY_SIZE, source)
+                frame: bytes | bytearray = head + buffer[HEADER_SIZE:end]
+                self._counters.forwarded_out += 1
+            elif to.seen is None or source not in to.seen:
+                return False
+            else:
+                buffer[0] = _RECV
+                buffer[5:37] = source
+                frame = buffer[:end]
+            if magic == DISCO_MAGIC and size >= _DISCO_MIN:
+                self._counters.packets_received_disco += 1
+            else:
+                self._counters.packets_received_other += 1
+            self._counters.bytes_received += payload
+        elif kind == _FORWARD and c.is_mesh and size >= _MIN_FORWARD:
+            payload = size - 2 * KEY_SIZE
+            source, target = _PAIR.unpack_from(buffer, HEADER_SIZE)
+            to = self.clients.get(target)
+            if to is None or to.pending or to.blocked or to.closing is not None:
+                return False
+            if source == _NO_KEY or to.seen is None or source not in to.seen:
+                return False
+            _HEAD.pack_into(buffer, 32, _RECV, size - KEY_SIZE, source)
+            frame = buffer[32:end]
+            self._counters.forwarded_in += 1
+        else:
+            return False
+        c.rx_packets += 1
+        c.rx_bytes += payload
+        self._outbox.put_now(to, frame, payload)
+        return True
 
     def _link_frames(self, c: Connection, buffer: bytearray, end: int) -> int:
         """Pass up what a server sends to a watcher; no packets come this way."""

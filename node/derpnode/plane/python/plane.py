@@ -132,6 +132,7 @@ class PythonPlane:
         self._finish_due = False
         self._shut = False
         self._timed = False  # the loop got a timer in this turn
+        self._alone = False  # one connection is ready in this turn
         if self._waiting is not None:
             self._waiting.turn = self._turn
         else:
@@ -359,6 +360,7 @@ class PythonPlane:
         """
         self._outbox.now = monotonic()
         self._timed = False
+        self._alone = len(ready) == 1
         try:
             self._act(ready, self._outbox.now)
             return self._finish() or self._timed
@@ -446,6 +448,9 @@ class PythonPlane:
                 view = self._view[held:_ROOM] if held else self._room
                 limit = READ_SIZE if c.bucket is None else c.bucket.read_size
                 count = c.transport.read(view, limit)
+                is_lone = self._alone and not held and c.bucket is None
+                if is_lone and self._router.lone(c, self._buffer, count):
+                    return
                 if count:
                     self._frames(c, count)
             elif c in self._shaking:
