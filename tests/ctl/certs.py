@@ -1,7 +1,6 @@
 """Certificates for tests: made once a run, as they cost some time."""
 
 import functools
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,19 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from derpnode.wire.keys import NodeKey
 from derpnode.wire.metacert import meta_certificate
+from tests.support.certificates import SIGNS, alternative
 
 
-_SIGNS = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 
@@ -85,9 +74,9 @@ def issue(
     builder = builder.add_extension(signer, critical=False)
     builder = builder.add_extension(own, critical=False)
     if ca:
-        builder = builder.add_extension(_SIGNS, critical=True)
+        builder = builder.add_extension(SIGNS, critical=True)
     if names:
-        alternatives = x509.SubjectAlternativeName([_alternative(one) for one in names])
+        alternatives = x509.SubjectAlternativeName([alternative(one) for one in names])
         builder = builder.add_extension(alternatives, critical=False)
     return Issued(builder.sign(by.key if by else key, hashes.SHA256()), key)
 
@@ -108,10 +97,3 @@ def server_context(folder: Path, leaf: Issued, *extra: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
     return context
-
-
-def _alternative(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

@@ -1,6 +1,5 @@
 """An authority of the tests, and what it signs for etcd and its clients."""
 
-import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,20 +13,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.support.certificates import SIGNS, alternative
 from tests.support.etcd import ServerFiles
 
 
-_SIGNS = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
 _DAY = timedelta(days=1)
 _USES = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 
@@ -54,7 +43,7 @@ class Authority:
         made = (
             _builder(self._name, self._name, self._key)
             .add_extension(constraints, critical=True)
-            .add_extension(_SIGNS, critical=True)
+            .add_extension(SIGNS, critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.ca = folder / "ca.pem"
@@ -63,10 +52,10 @@ class Authority:
     def issue(self, name: str, subject: str = "") -> tuple[Path, Path]:
         """Sign for a host, with a common name or without; give certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        alternative = x509.SubjectAlternativeName([_alternative(name)])
+        host = x509.SubjectAlternativeName([alternative(name)])
         made = (
             _builder(_named(subject), self._name, key)
-            .add_extension(alternative, critical=not subject)
+            .add_extension(host, critical=not subject)
             .add_extension(self._issuer, critical=False)
             .add_extension(x509.ExtendedKeyUsage(_USES), critical=False)
             .sign(self._key, hashes.SHA256())
@@ -86,13 +75,6 @@ class Authority:
 
 def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
-
-
-def _alternative(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 def _builder(
