@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import repeat
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from derpmesh.membership.operator import client_of
 from derpmesh.membership.ports import Registry
 from derpmesh.membership.records import LiveMember, LiveStatus, RegionIntent
 from derpmesh.membership.status import Reporter
-from derpnode.config import parse_address
+from derpnode.config import Address, parse_address
 from derpnode.relay.relay import Relay
 from derpnode.server.region import RegionPort
 from derpnode.wire.keys import NodeKey, node_key_text
@@ -121,7 +122,7 @@ def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
     keys = Keys(settings.prefix, config.region.id)
     region = Region(**config.region.model_dump(include={"id", "code", "name"}))
     instance = secrets.token_hex(8)
-    admin = _admin_url(config)
+    admin = admin_url(config)
 
     def about(epoch: int) -> LiveMember:
         entry = node.map_entry()
@@ -162,10 +163,16 @@ def _status(name: str, node: Self, count: int) -> LiveStatus:
     return LiveStatus(name=name, count=count, clients=clients, links=links)
 
 
-def _admin_url(config: DaemonConfig) -> str | None:
-    """Give where other machines reach the admin listener, if they can."""
+def admin_url(config: DaemonConfig) -> str | None:
+    """Give where other machines reach the admin listener, if they can.
+
+    One that listens to every address is where clients find the node. Off loopback
+    there is always TLS.
+    """
     for address in map(parse_address, config.admin.listen):
-        if address.host and not address.is_loopback:
-            scheme = "https" if config.admin.certificate is not None else "http"
-            return f"{scheme}://{address}"
+        if not address.is_loopback:
+            host = address.host
+            if not host or ip_address(host).is_unspecified:
+                host = config.node.host
+            return f"https://{Address(host, address.port)}"
     return None
