@@ -11,14 +11,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
-from derpmesh.etcd.answers import Delete, Put
+from derpmesh.etcd.answers import Put
 from derpmesh.etcd.client import Etcd
 from derpmesh.etcd.errors import Compacted, EtcdError, StaleAnswer
 from derpmesh.membership.errors import RegistryUnavailable, RevisionCompacted
 from derpmesh.membership.keys import Keys, Kind
-from derpmesh.membership.model import Change, Membership, Region, difference
+from derpmesh.membership.model import Change, Membership, Region, Rule, difference
 from derpmesh.membership.records import (
     BadRecord,
+    ClientIntent,
     LiveMember,
     LiveStatus,
     NodeIntent,
@@ -26,6 +27,7 @@ from derpmesh.membership.records import (
     Stored,
 )
 from derpmesh.membership.status import INTERVAL
+from derpnode.wire.keys import NodeKey
 
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class EtcdRegistry:
         self._good: dict[bytes, tuple[bytes, Stored]] = {}  # could be read, the last
         self._bad: dict[bytes, bytes] = {}
         self._live: Mapping[str, LiveMember] = {}
+        self._rules: dict[NodeKey, Rule] = {}  # replaced, never changed
         self._generation = 0
         self._stale = 0
 
@@ -109,7 +112,8 @@ class EtcdRegistry:
         except EtcdError as exc:
             raise RegistryUnavailable("etcd", str(exc)) from exc
         self._stale = 0
-        self._values = {item.key: item.value for item in listing.items}
+        self._values, self._rules = {}, {}
+        self._take({item.key: item.value for item in listing.items})
         return self._membership(listing.revision)
 
     async def changes(self, after: int) -> AsyncGenerator[Change, None]:
@@ -166,21 +170,52 @@ class EtcdRegistry:
                     if silent < end:
                         raise _Silent from None
                     return
-                for event in batch.events:
-                    self._apply(event)
+                self._take(
+                    {
+                        event.key: event.value if isinstance(event, Put) else None
+                        for event in batch.events
+                    }
+                )
                 yield self._membership(batch.revision)
 
-    def _apply(self, event: Put | Delete) -> None:
-        if isinstance(event, Put):
-            self._values[event.key] = event.value
-        else:
-            self._values.pop(event.key, None)
+    def _take(self, values: Mapping[bytes, bytes | None]) -> None:
+        """Take over what stands under some keys now; None: nothing does.
+
+        Rules of clients may be many, and are read once, when they come.
+        """
+        rules: dict[NodeKey, Rule | None] = {}
+        for key, value in values.items():
+            client = self._keys.read_client(key)
+            if client is not None:
+                rules[client] = self._rule(key, value, self._rules.get(client))
+            elif value is None:
+                self._values.pop(key, None)
+            else:
+                self._values[key] = value
+        if rules:
+            merged = {**self._rules, **rules}
+            self._rules = {c: rule for c, rule in merged.items() if rule is not None}
+
+    def _rule(self, key: bytes, value: bytes | None, last: Rule | None) -> Rule | None:
+        """Read the rule of a client; if it is broken, the last good one stays."""
+        self._bad.pop(key, None)
+        if value is None:
+            return None
+        try:
+            record = ClientIntent.read(key, value)
+            _check_owner(record, key, key.removeprefix(self._keys.clients))
+        except BadRecord as exc:
+            self._bad[key] = value
+            logger.warning("etcd: %s", exc)
+            return last
+        return record.rule
 
     def _membership(self, revision: int) -> Membership:
         """Make a membership of the records that can be read."""
         for key in (self._good.keys() | self._bad.keys()) - self._values.keys():
             self._good.pop(key, None)  # or it would be back with the next bad record
-            self._bad.pop(key, None)
+            if self._keys.read_client(key) is None:
+                self._bad.pop(key, None)
         self._live = self._records("members", LiveMember)
         region = self._record(RegionIntent, self._keys.region) or self._default
         intents = self._records("intent", NodeIntent)
@@ -194,6 +229,12 @@ class EtcdRegistry:
             region.region,
             {name: found[name] for name in names},
             struck=frozenset(intents.keys() - found.keys()),
+            drains={
+                name: intent.drain
+                for name, intent in intents.items()
+                if name in found and intent.drain is not None
+            },
+            clients=self._rules,
             generation=self._generation,
         )
 
@@ -219,7 +260,8 @@ class EtcdRegistry:
             return known[1]
         try:
             record = model.read(key, value)
-            self._check(record, key)
+            place = self._keys.read(key)
+            _check_owner(record, key, place[1].encode() if place is not None else b"")
         except BadRecord as exc:
             if self._bad.get(key) != value:
                 self._bad[key] = value
@@ -230,13 +272,13 @@ class EtcdRegistry:
         self._good[key] = value, record
         return record
 
-    def _check(self, record: Stored, key: bytes) -> None:
-        """See that a record is of whom its key says.
 
-        Raises:
-            BadRecord: It is not.
-        """
-        place = self._keys.read(key)
-        if place is not None and record.owner != place[1]:
-            where = key.decode("utf-8", "replace")
-            raise BadRecord(where, f"it is of {record.owner}")
+def _check_owner(record: Stored, key: bytes, owner: bytes) -> None:
+    """See that a record is of whom its key says.
+
+    Raises:
+        BadRecord: It is not.
+    """
+    if record.owner.encode() != owner:
+        where = key.decode("utf-8", "replace")
+        raise BadRecord(where, f"it is of {record.owner}")

@@ -7,7 +7,7 @@ and a broken one is reported while the last good one stays in force.
 import asyncio
 import reprlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,17 @@ from derpmesh.membership.errors import (
 )
 from derpmesh.membership.model import (
     Change,
+    Drain,
     Member,
     Membership,
     Record,
     Region,
+    Rule,
     difference,
 )
 from derpnode.server.watch import FileWatch
+from derpnode.wire.errors import BadKeyText
+from derpnode.wire.keys import NodeKey, parse_node_key
 
 
 INTERVAL = 0.5
@@ -50,6 +54,19 @@ class _RegionEntry(Region):
 class _MemberEntry(Member):
     model_config = ConfigDict(extra="forbid")
 
+    drain: bool = False
+    """Whether the node is to send its clients to the others."""
+
+
+class _ClientsEntry(Record):
+    model_config = ConfigDict(extra="forbid")
+
+    allow: list[str] = []  # noqa: RUF012 - pydantic copies it
+    """`nodekey:…` of clients that are let in, whatever admission says."""
+
+    deny: list[str] = []  # noqa: RUF012
+    """`nodekey:…` of clients that are kept out."""
+
 
 class _RegionFile(Record):
     """The whole file: a region and its nodes, in the order of the map."""
@@ -58,12 +75,15 @@ class _RegionFile(Record):
 
     region: _RegionEntry
     nodes: list[_MemberEntry]
+    clients: _ClientsEntry = _ClientsEntry()
 
 
 @dataclass(frozen=True)
 class _Parsed:
     region: Region
     members: tuple[Member, ...]
+    drains: Mapping[str, Drain]
+    clients: Mapping[NodeKey, Rule]
 
 
 class FileRegistry:
@@ -133,14 +153,17 @@ class FileRegistry:
 
     def _next(self, parsed: _Parsed) -> Membership:
         """Number a content: the same one keeps its revision."""
-        members = {member.name: member for member in parsed.members}
         last = self._last
-        if last is not None:
-            same = last.members == members and tuple(last.members) == tuple(members)
-            if same and last.region == parsed.region:
-                return last
-        revision = 1 if last is None else last.revision + 1
-        return Membership(revision, parsed.region, members)
+        found = Membership(
+            1 if last is None else last.revision + 1,
+            parsed.region,
+            {member.name: member for member in parsed.members},
+            drains=parsed.drains,
+            clients=parsed.clients,
+        )
+        if last is not None and difference(last, found) == Change(found.revision):
+            return last
+        return found
 
 
 def parse_region(path: Path) -> _Parsed:
@@ -189,7 +212,32 @@ def parse_region_text(text: str, where: str) -> _Parsed:
             raise RegistryInvalid(where, f"nodes: {name} stands there twice", _HINT)
     region = Region(**found.region.model_dump())
     members = tuple(Member(**dict(member)) for member in found.nodes)
-    return _Parsed(region, members)
+    drains = {member.name: Drain() for member in found.nodes if member.drain}
+    return _Parsed(region, members, drains, _rules(found.clients, where))
+
+
+def _rules(said: _ClientsEntry, where: str) -> dict[NodeKey, Rule]:
+    """Read the keys of clients.
+
+    Raises:
+        RegistryInvalid: One is none, or is both let in and kept out.
+    """
+    found: dict[NodeKey, Rule] = {}
+    lists: tuple[tuple[Rule, list[str]], ...] = (
+        ("allow", said.allow),
+        ("deny", said.deny),
+    )
+    for rule, texts in lists:
+        for number, text in enumerate(texts):
+            place = f"clients.{rule}.{number}"
+            try:
+                key = parse_node_key(text)
+            except BadKeyText as exc:
+                raise RegistryInvalid(where, f"{place}: {exc}", _HINT) from None
+            if found.setdefault(key, rule) != rule:
+                reason = f"{place} = {text}: it is in the other list, too"
+                raise RegistryInvalid(where, reason, _HINT)
+    return found
 
 
 def _yaml(text: str) -> object:

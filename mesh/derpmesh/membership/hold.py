@@ -8,7 +8,8 @@ Source: peers-threats-faults.md 5, rule 8.
 import dataclasses
 from collections.abc import Callable
 
-from derpmesh.membership.model import Member, Membership
+from derpmesh.membership.model import Member, Membership, Rule
+from derpnode.wire.keys import NodeKey
 
 
 WINDOW = 30.0
@@ -31,6 +32,12 @@ class Hold:
         self._found: Membership | None = None
         self._vanished: dict[str, float] = {}  # believed, and when
         self._held: dict[str, Member] = {}
+        self._held_rules: dict[NodeKey, Rule] = {}
+
+    @property
+    def held_clients(self) -> int:
+        """How many clients have a rule in force that the registry does not have."""
+        return len(self._held_rules)
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -67,6 +74,7 @@ class Hold:
         else:
             self._held = {}
             self._vanished |= dict.fromkeys(fresh, now)
+        self._hold_rules(before, found)
         self._force = self._with_held(before, found)
         return self._force
 
@@ -75,20 +83,36 @@ class Hold:
 
         For whoever knows that it is meant.
         """
-        if not self._held or self._found is None:
+        if self._found is None or not (self._held or self._held_rules):
             return None
         self._held = {}
+        self._held_rules = {}
         self._force = self._found
         return self._force
 
+    def _hold_rules(self, before: Membership, found: Membership) -> None:
+        """Keep the rules of clients that vanished: whoever means it says so."""
+        self._held_rules = {
+            client: rule
+            for client, rule in before.clients.items()
+            if client not in found.clients and rule != "none"
+        }
+
     def _with_held(self, before: Membership, found: Membership) -> Membership:
-        """Add those who are held, where they were in the order of the map."""
+        """Add what is held; members where they were in the order of the map."""
+        if self._held_rules:
+            rules = {**found.clients, **self._held_rules}
+            found = dataclasses.replace(found, clients=rules)
         if not self._held:
             return found
         members = {**found.members, **self._held}
         order = [name for name in before.members if name in members]
         names = dict.fromkeys([*order, *found.members])
         region = found.region if found.members else before.region
+        drains = {n: wish for n, wish in before.drains.items() if n in self._held}
         return dataclasses.replace(
-            found, members={name: members[name] for name in names}, region=region
+            found,
+            members={name: members[name] for name in names},
+            region=region,
+            drains={**drains, **found.drains},
         )

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from derpnode.wire.errors import BadKeyText
+from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
+
 
 Kind = Literal["intent", "members", "status"]
 
@@ -34,6 +37,24 @@ class Keys:
     def of(self, kind: Kind, name: str) -> bytes:
         """Give the key of one record of a node."""
         return self.root + f"{kind}/{name}".encode()
+
+    @property
+    def clients(self) -> bytes:
+        """What the keys of all rules for clients begin with."""
+        return self.root + b"clients/"
+
+    def client(self, client: NodeKey) -> bytes:
+        """Give the key of the rule for one client."""
+        return self.clients + node_key_text(client).encode()
+
+    def read_client(self, key: bytes) -> NodeKey | None:
+        """Say which client a key has the rule of; None if it is no such key."""
+        text = key.removeprefix(self.clients).decode("utf-8", "replace")
+        try:
+            found = parse_node_key(text)
+        except BadKeyText:
+            return None
+        return found if self.client(found) == key else None
 
     def read(self, key: bytes) -> tuple[Kind, str] | None:
         """Say whose record a key is; None if it is none that we know of."""

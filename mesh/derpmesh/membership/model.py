@@ -1,7 +1,7 @@
 """The members of a region, as one immutable snapshot. No I/O, no clock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ from derpnode.config import (
     NodeName,
     PinText,
 )
+from derpnode.wire.keys import NodeKey
 
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -24,6 +25,12 @@ DERP_PORT = 443
 """What a client dials when the map names no port."""
 
 STUN_PORT = 3478
+
+MOST_GRACE = 3_600.0
+"""Seconds that a drain may take at most."""
+
+Rule = Literal["allow", "deny", "none"]
+"""What an operator said of a client: let it in, keep it out, or no more of it."""
 
 
 class Record(BaseModel):
@@ -133,6 +140,18 @@ def _literal(host: str, family: type[IPv4Address] | type[IPv6Address]) -> str:
     return str(address) if isinstance(address, family) else NO_ADDRESS
 
 
+class Drain(Record):
+    """The wish that a node sends its clients to the others, and takes no new ones."""
+
+    model_config = ConfigDict(extra="allow")
+
+    grace: Annotated[float, Field(ge=0, le=MOST_GRACE, strict=False)] | None = None
+    """Seconds that it may take; None leaves that to the node."""
+
+    force: bool = False
+    """Also if no other node takes the clients."""
+
+
 @dataclass(frozen=True)
 class Membership:
     """The region at one revision, whole."""
@@ -144,6 +163,12 @@ class Membership:
 
     struck: frozenset[str] = frozenset()
     """Names that an operator took out, as against records that are just not there."""
+
+    drains: Mapping[str, Drain] = field(default_factory=dict)
+    """Nodes that are to be drained, by name."""
+
+    clients: Mapping[NodeKey, Rule] = field(default_factory=dict)
+    """Clients that are let in or kept out by name."""
 
     generation: int = 0
     """Goes up when revisions begin anew, as in a registry restored from a backup."""
@@ -174,6 +199,8 @@ class Change:
 
     region: Region | None = None
     struck: frozenset[str] | None = None
+    drains: Mapping[str, Drain] | None = None
+    clients: Mapping[NodeKey, Rule] | None = None
 
     def apply(self, before: Membership) -> Membership:
         """Return the membership after it."""
@@ -187,6 +214,8 @@ class Change:
             members=members,
             region=self.region or before.region,
             struck=before.struck if self.struck is None else self.struck,
+            drains=before.drains if self.drains is None else self.drains,
+            clients=before.clients if self.clients is None else self.clients,
         )
 
 
@@ -200,4 +229,11 @@ def difference(before: Membership, after: Membership) -> Change:
         order=None if order == tuple(before.members) else order,
         region=None if after.region == before.region else after.region,
         struck=None if after.struck == before.struck else after.struck,
+        drains=None if after.drains == before.drains else after.drains,
+        clients=None if _same(after.clients, before.clients) else after.clients,
     )
+
+
+def _same(one: Mapping[NodeKey, Rule], other: Mapping[NodeKey, Rule]) -> bool:
+    """Compare lists that are long, and mostly the very same."""
+    return one is other or one == other

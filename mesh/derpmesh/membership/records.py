@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from derpmesh.membership.model import Member, Region
+from derpmesh.membership.model import Drain, Member, Region, Rule
 from derpnode.errors import NodeError
 
 
@@ -111,6 +111,9 @@ class NodeIntent(Stored):
     removed: bool = False
     """Whether the node was taken out, so that it must not come back by itself."""
 
+    drain: Drain | None = None
+    """The wish that it sends its clients to the others."""
+
     _unknown: dict[str, object] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")
@@ -134,8 +137,30 @@ class NodeIntent(Stored):
         """Give what is stored, as JSON has it."""
         extra = self.model_extra or {}
         node = {**self._unknown, **self.node.plain()}
-        said = {"node": node, "author": self.author, "removed": self.removed}
+        said: dict[str, object] = {
+            "node": node,
+            "author": self.author,
+            "removed": self.removed,
+        }
+        if self.drain is not None:
+            said["drain"] = self.drain.model_dump(exclude_defaults=True)
         return {**extra, **said}
+
+
+class ClientIntent(Stored):
+    """What operators want of one client."""
+
+    key: str
+    """`nodekey:…`."""
+
+    rule: Rule
+    author: str = ""
+    """Who wrote this."""
+
+    @property
+    def owner(self) -> str:
+        """See `Stored`."""
+        return self.key
 
 
 class LiveMember(Stored):

@@ -10,9 +10,11 @@ import logging
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from derpmesh.membership.model import Member, Membership, Region
+from derpmesh.membership.model import Drain, Member, Membership, Region, Rule
+from derpnode.wire.errors import BadKeyText
+from derpnode.wire.keys import node_key_text, parse_node_key
 
 
 logger = logging.getLogger(__name__)
@@ -20,7 +22,18 @@ logger = logging.getLogger(__name__)
 KEPT = 3
 """Snapshots on disk; the newest is number 0."""
 
-_MAX_SIZE = 4 << 20  # bytes that are still read
+_MAX_SIZE = 16 << 20  # bytes that are still read
+
+_RULE: TypeAdapter[Rule] = TypeAdapter(Rule)
+_BROKEN = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    BadKeyText,
+)
 
 
 class Snapshots:
@@ -64,7 +77,7 @@ class Snapshots:
                 found = _read(path)
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, LookupError, TypeError, RecursionError) as exc:
+            except _BROKEN as exc:
                 logger.warning("snapshot: %s cannot be used: %s", path, _short(exc))
                 continue
             if found.region.id == self._region_id:
@@ -79,6 +92,13 @@ def _body(membership: Membership) -> bytes:
         "region": membership.region.model_dump(),
         "members": [member.plain() for member in membership.members.values()],
         "struck": sorted(membership.struck),
+        "drains": {
+            name: wish.model_dump(exclude_defaults=True)
+            for name, wish in membership.drains.items()
+        },
+        "clients": {
+            node_key_text(client): rule for client, rule in membership.clients.items()
+        },
     }
     return json.dumps(document, separators=(",", ":")).encode()
 
@@ -88,8 +108,7 @@ def _read(path: Path) -> Membership:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not whole, or none; LookupError, TypeError and
-            RecursionError say the same.
+        ValueError: It is not whole, or none; the others of `_BROKEN` say the same.
     """
     with path.open("rb") as file:
         text = file.read(_MAX_SIZE)
@@ -105,6 +124,14 @@ def _read(path: Path) -> Membership:
         {member.name: member for member in members},
         struck=frozenset(document["struck"]),
         generation=int(document["generation"]),
+        drains={
+            str(name): Drain.model_validate(wish)
+            for name, wish in document.get("drains", {}).items()
+        },
+        clients={
+            parse_node_key(text): _RULE.validate_python(rule)
+            for text, rule in document.get("clients", {}).items()
+        },
     )
 
 

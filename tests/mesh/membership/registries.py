@@ -5,9 +5,11 @@ once, over all of them, in `test_registry.py`.
 """
 
 import asyncio
+import dataclasses
 import itertools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,9 +21,10 @@ from derpmesh.membership.etcd import EtcdRegistry
 from derpmesh.membership.file import FileRegistry
 from derpmesh.membership.keys import Keys
 from derpmesh.membership.memory import MemoryRegistry
-from derpmesh.membership.model import Member, Region
+from derpmesh.membership.model import Drain, Member, Region, Rule
 from derpmesh.membership.ports import Registry
-from derpmesh.membership.records import NodeIntent, RegionIntent
+from derpmesh.membership.records import ClientIntent, NodeIntent, RegionIntent
+from derpnode.wire.keys import NodeKey, node_key_text
 from tests.mesh.membership.scene import REGION, A, membership
 from tests.support.etcd import Cluster, Server, deleting, putting, transaction
 from tests.support.proxy import Proxy
@@ -39,13 +42,26 @@ async def look(_delay: float) -> None:
     await asyncio.sleep(LOOK)
 
 
+@dataclass(frozen=True)
+class Wants:
+    """What an operator wants of nodes and clients."""
+
+    drains: Collection[str] = ()
+    clients: Mapping[NodeKey, Rule] = field(default_factory=dict)
+
+
+NOTHING = Wants()
+
+
 class Operator(Protocol):
     """Keeps one registry, that holds `A` at first."""
 
     registry: Registry
 
-    async def put(self, *members: Member, region: Region = REGION) -> None:
-        """Record these members and no others, in this order."""
+    async def put(
+        self, *members: Member, region: Region = REGION, wants: Wants = NOTHING
+    ) -> None:
+        """Record these members and no others, in this order, and what is wanted."""
 
     async def fail(self) -> None:
         """Make the registry impossible to read."""
@@ -61,9 +77,14 @@ class MemoryOperator:
         self._revisions = itertools.count(1)
         self.registry = MemoryRegistry(membership(next(self._revisions), A))
 
-    async def put(self, *members: Member, region: Region = REGION) -> None:
-        revision = next(self._revisions)
-        await self.registry.put(membership(revision, *members, region=region))
+    async def put(
+        self, *members: Member, region: Region = REGION, wants: Wants = NOTHING
+    ) -> None:
+        found = membership(next(self._revisions), *members, region=region)
+        drains = dict.fromkeys(wants.drains, Drain())
+        await self.registry.put(
+            dataclasses.replace(found, drains=drains, clients=dict(wants.clients))
+        )
 
     async def fail(self) -> None:
         await self.registry.fail(RegistryUnavailable("memory", "switched off"))
@@ -88,8 +109,10 @@ class FileOperator:
         fresh.write_text(text)
         fresh.replace(self._away if self._failed else self.path)
 
-    async def put(self, *members: Member, region: Region = REGION) -> None:
-        self.write(region_text(region, *members))
+    async def put(
+        self, *members: Member, region: Region = REGION, wants: Wants = NOTHING
+    ) -> None:
+        self.write(region_text(region, *members, wants=wants))
 
     async def fail(self) -> None:
         self.path.replace(self._away)
@@ -119,11 +142,23 @@ class EtcdOperator:
         self._proxy = proxy
         self._there: set[bytes] = set()
 
-    async def put(self, *members: Member, region: Region = REGION) -> None:
-        intents = [NodeIntent(node=found, author="operator") for found in members]
+    async def put(
+        self, *members: Member, region: Region = REGION, wants: Wants = NOTHING
+    ) -> None:
+        intents = [
+            NodeIntent(
+                node=found,
+                author="operator",
+                drain=Drain() if found.name in wants.drains else None,
+            )
+            for found in members
+        ]
         order = [found.name for found in members]
         wanted = RegionIntent(**region.model_dump(), order=order, author="operator")
         puts = {self._keys.of("intent", one.owner): one.write() for one in intents}
+        for client, rule in wants.clients.items():
+            record = ClientIntent(key=node_key_text(client), rule=rule)
+            puts[self._keys.client(client)] = record.write()
         gone = [deleting(key) for key in self._there - puts.keys()]
         self._there = set(puts)
         puts[self._keys.region] = wanted.write()
@@ -186,12 +221,21 @@ REGISTRIES = {
 }
 
 
-def region_text(region: Region, *members: Member) -> str:
+def region_text(region: Region, *members: Member, wants: Wants = NOTHING) -> str:
     """Write a region file."""
-    nodes = [_entry(found) for found in members]
-    return yaml.safe_dump(
-        {"region": region.model_dump(), "nodes": nodes}, sort_keys=False
-    )
+    nodes = [
+        _entry(found) | ({"drain": True} if found.name in wants.drains else {})
+        for found in members
+    ]
+    tree: dict[str, object] = {"region": region.model_dump(), "nodes": nodes}
+    if wants.clients:
+        tree["clients"] = {
+            rule: [
+                node_key_text(c) for c, said in wants.clients.items() if said == rule
+            ]
+            for rule in ("allow", "deny")
+        }
+    return yaml.safe_dump(tree, sort_keys=False)
 
 
 def _entry(found: Member) -> dict[str, object]:

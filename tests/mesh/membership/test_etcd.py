@@ -9,7 +9,7 @@ from itertools import repeat
 import pytest
 
 from derpmesh.etcd.answers import Batch, Listing
-from derpmesh.etcd.client import Etcd
+from derpmesh.etcd.client import Etcd, Patience
 from derpmesh.etcd.errors import StaleAnswer
 from derpmesh.membership.errors import RegistryUnavailable, RevisionCompacted
 from derpmesh.membership.etcd import EtcdRegistry
@@ -350,7 +350,8 @@ class OnceStale(Etcd):
 async def test_one_answer_from_the_past_is_not_believed(shared_etcd, keys, records):
     """It may be a member that lags: another one is asked, and nothing begins anew."""
     second = "http://127.0.0.1:1"
-    client = OnceStale([*shared_etcd.urls, second], patience=SHORT)
+    patient = Patience(attempt=1.0, deadline=10.0)  # `second` may be asked again
+    client = OnceStale([*shared_etcd.urls, second], patience=patient)
     registry = EtcdRegistry(client, keys, REGION)
     with pytest.raises(RegistryUnavailable, match="revision is 5, was 9; it is older"):
         await registry.read()

@@ -1,14 +1,15 @@
 """What of a change is believed."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from derpmesh.membership.hold import WINDOW, Hold
-from derpmesh.membership.model import Membership, Region
+from derpmesh.membership.model import Drain, Membership, Region, Rule
+from derpnode.wire.keys import NodeKey
 from tests.mesh.membership.scene import (
     REGION,
     A,
@@ -161,6 +162,46 @@ def test_new_ones_come_in_while_others_are_held():
     told.is_(A)
     assert told.is_(A, D) == ["a", "b", "c", "d"]
     assert told.held == "bc"
+
+
+ONE, TWO = NodeKey(b"\x01" * 32), NodeKey(b"\x02" * 32)
+
+
+def ruled(clients: Mapping[NodeKey, Rule]) -> Membership:
+    """Give a membership with rules for clients."""
+    return dataclasses.replace(membership(1, A, B, C), clients=clients)
+
+
+def test_rules_that_vanish_are_held():
+    """A client that was denied does not come back because etcd forgot it."""
+    told = Told(A, B, C)
+    told.judge(ruled({ONE: "deny", TWO: "allow"}))
+    told.judge(ruled({}))
+    assert told.force.clients == {ONE: "deny", TWO: "allow"}
+    assert (told.hold.held_clients, told.held) == (2, "")
+    told.judge(ruled({TWO: "deny"}))
+    assert told.force.clients == {ONE: "deny", TWO: "deny"}
+    assert told.hold.confirm().clients == {TWO: "deny"}
+    assert told.hold.held_clients == 0
+
+
+def test_rule_that_was_taken_back_may_vanish():
+    """That was said, and there is nothing to hold."""
+    told = Told(A, B, C)
+    told.judge(ruled({ONE: "deny", TWO: "deny"}))
+    told.judge(ruled({ONE: "none", TWO: "deny"}))
+    told.judge(ruled({TWO: "deny"}))
+    assert told.force.clients == {TWO: "deny"}
+    assert told.hold.held_clients == 0
+
+
+def test_member_that_is_held_is_still_to_drain():
+    """The wish went with its record; those of others are as they are now."""
+    told = Told(A, B, C)
+    wishes = {A.name: Drain(), C.name: Drain(force=True)}
+    told.judge(dataclasses.replace(membership(1, A, B, C), drains=wishes))
+    told.judge(membership(1, C))
+    assert told.force.drains == {A.name: Drain()}
 
 
 def test_confirm():

@@ -6,7 +6,7 @@ import yaml
 
 from derpmesh.membership import file as file_module
 from derpmesh.membership.file import parse_region_text
-from derpmesh.membership.model import Member, Region
+from derpmesh.membership.model import Region
 from tests.support.docs import ROOT, _keys
 
 
@@ -23,21 +23,28 @@ def test_every_key_is_on_the_page():
         ("region", "mapping", "required"),
         *(row[:3] for row in _keys("region.", Region)),
         ("nodes", "list of mappings", "required"),
-        *(row[:3] for row in _keys("nodes[].", Member)),
+        *(row[:3] for row in _keys("nodes[].", file_module._MemberEntry)),
+        ("clients", "mapping", "none"),
+        *(row[:3] for row in _keys("clients.", file_module._ClientsEntry)),
     ]
 
 
 def test_what_the_code_says_of_a_key_is_on_the_page():
     """Its docstring, where it has one; the page may say more."""
     meanings = {key: meaning for key, *_, meaning in _ROW.findall(PAGE)}
-    for prefix, model in (("region.", Region), ("nodes[].", Member)):
+    for prefix, model in (
+        ("region.", Region),
+        ("nodes[].", file_module._MemberEntry),
+        ("clients.", file_module._ClientsEntry),
+    ):
         for key, *_, said in _keys(prefix, model):
             assert said.strip(".").split(";")[0] in meanings[key], key
 
 
 def test_file_has_no_other_keys():
-    """Those of the file itself are two."""
-    assert list(file_module._RegionFile.model_fields) == ["region", "nodes"]
+    """Those of the file itself are three."""
+    found = list(file_module._RegionFile.model_fields)
+    assert found == ["region", "nodes", "clients"]
 
 
 def test_example_is_a_region_file():

@@ -9,9 +9,10 @@ from itertools import pairwise
 import pytest
 
 from derpmesh.membership.errors import RegistryError
-from derpmesh.membership.model import Change, Membership, Region
+from derpmesh.membership.model import Change, Drain, Membership, Region
 from derpmesh.membership.watcher import memberships
-from tests.mesh.membership.registries import LOOK, REGISTRIES, Operator, look
+from derpnode.wire.keys import NodeKey
+from tests.mesh.membership.registries import LOOK, REGISTRIES, Operator, Wants, look
 from tests.mesh.membership.scene import REGION, A, B, C, D, content, member
 
 
@@ -145,6 +146,38 @@ async def test_region_changes(operator):
         await operator.put(A, region=other)
         await follower.next()
         assert content(follower.membership) == (other, [A])
+
+
+async def test_drain_is_wished_for_and_not_any_more(operator):
+    """Of one node; the members are what they were."""
+    await operator.put(A, B)
+    async with following(operator) as follower:
+        await operator.put(A, B, wants=Wants(drains=[B.name]))
+        await follower.next()
+        assert follower.changes[0].put == ()
+        assert follower.membership.drains == {B.name: Drain()}
+        assert content(follower.membership) == (REGION, [A, B])
+        await operator.put(A, B)
+        await follower.next()
+        assert follower.membership.drains == {}
+    assert (await operator.registry.read()).drains == {}
+
+
+async def test_rules_for_clients(operator):
+    """They come and go, one by one, and are there when all is read."""
+    first, second = NodeKey(b"\x01" * 32), NodeKey(b"\x02" * 32)
+    async with following(operator) as follower:
+        await operator.put(A, wants=Wants(clients={first: "deny", second: "allow"}))
+        await follower.next()
+        assert follower.membership.clients == {first: "deny", second: "allow"}
+        assert (await operator.registry.read()).clients == {
+            first: "deny",
+            second: "allow",
+        }
+        await operator.put(A, wants=Wants(clients={first: "allow"}))
+        await follower.next()
+        assert follower.membership.clients == {first: "allow"}
+        assert {change.put for change in follower.changes} == {()}
 
 
 async def test_change_between_read_and_follow_is_not_lost(operator):

@@ -7,7 +7,9 @@ import stat
 
 import pytest
 
+from derpmesh.membership.model import Drain
 from derpmesh.membership.snapshot import KEPT, Snapshots
+from derpnode.wire.keys import NodeKey
 from tests.mesh.membership.scene import REGION, A, B, C, member, membership
 
 
@@ -28,6 +30,8 @@ FULL = dataclasses.replace(
         ),
     ),
     struck=frozenset({"901x"}),
+    drains={"901b": Drain(grace=3, force=True), "901a": Drain()},
+    clients={NodeKey(b"\x01" * 32): "deny", NodeKey(b"\x02" * 32): "none"},
     generation=3,
 )
 
@@ -141,6 +145,24 @@ def test_every_file_is_broken(snapshots, tmp_path, caplog):
         json.dumps(
             {"members": [], "revision": 1, "region": {"id": 0}, "struck": []}
         ).encode(),
+        *(
+            json.dumps(
+                {
+                    "members": [],
+                    "revision": 1,
+                    "generation": 0,
+                    "region": {"id": 901},
+                    "struck": [],
+                    **more,
+                }
+            ).encode()
+            for more in (
+                {"drains": []},
+                {"drains": {"901a": 5}},
+                {"clients": {"nodekey:12": "deny"}},
+                {"clients": {f"nodekey:{'ab' * 32}": "perhaps"}},
+            )
+        ),
     ],
 )
 def test_file_that_is_whole_and_no_snapshot(snapshots, tmp_path, body):
