@@ -75,6 +75,9 @@ class Proxy:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if self._server is None:  # accepted just before it was to refuse
+            writer.transport.abort()
+            return
         self.accepted += 1
         self.idle.clear()
         self._writers.add(writer)
