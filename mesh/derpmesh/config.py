@@ -59,6 +59,11 @@ class DaemonConfig(NodeConfig):
 
     registry: RegistrySection = RegistrySection()
 
+    @property
+    def has_rules(self) -> bool:
+        """See `NodeConfig`."""
+        return self.registry.file is not None or self.registry.etcd is not None
+
     def problems(self) -> Iterator[ConfigError]:
         """Yield what is wrong between sections; each alone is already valid."""
         yield from super().problems()

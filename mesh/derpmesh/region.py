@@ -10,14 +10,14 @@ from contextlib import aclosing
 
 from derpmesh.config import DaemonConfig
 from derpmesh.link.links import Links
-from derpmesh.link.peering import NODE_STATE
 from derpmesh.link.plan import targets
 from derpmesh.membership.model import Membership
 from derpmesh.membership.snapshot import Snapshots
 from derpmesh.membership.source import Source
 from derpmesh.membership.watcher import memberships
+from derpmesh.wishes import Wishes
 from derpnode.node import Node
-from derpnode.wire.frames import encode_frame
+from derpnode.wire.frames import NODE_STATE, encode_frame
 from derpnode.wire.keys import MeshKey
 
 
@@ -51,7 +51,8 @@ class MeshRegion:
         self._config = config
         self._source = source
         self._snapshots = Snapshots(config.state_dir, config.region.id)
-        self._kept: Membership | None = None
+        self._kept = self._snapshots.load() if source is not None else None
+        self._wishes = Wishes(node)
         self._is_snapshot = False
         self._membership: Membership | None = None
         self._since = time.monotonic()
@@ -68,7 +69,12 @@ class MeshRegion:
             spawn=node.spawn,
         )
         node.switchboard.watched = self._watched
+        node.switchboard.sibling_said = self._sibling_said
         node.region = self
+        if self._kept is not None:
+            # What was wished and ruled last holds before the registry is heard.
+            node.starts_drained = config.node.name in self._kept.drains
+            self._rule(self._kept)
 
     # What the node asks.
 
@@ -106,6 +112,12 @@ class MeshRegion:
             "live": {name: record.plain() for name, record in live.items()},
             "status": {name: record.plain() for name, record in statuses.items()},
             "held": list(source.hold.held) if source.hold is not None else [],
+            "drains": sorted(found.drains),
+            "struck": sorted(found.struck),
+            "clients": {
+                rule: sum(said == rule for said in found.clients.values())
+                for rule in ("allow", "deny")
+            },
         }
 
     def confirm(self) -> list[str]:
@@ -114,6 +126,8 @@ class MeshRegion:
         if hold is None:
             return []
         let_go = list(hold.held)
+        if hold.held_clients:
+            let_go.append(f"rules for {hold.held_clients} clients")
         membership = hold.confirm()
         if membership is not None:
             logger.warning("region: confirmed: %s let go", ", ".join(let_go))
@@ -122,7 +136,7 @@ class MeshRegion:
 
     def notes(self) -> list[str]:
         """See the port."""
-        found = list(self._differences)
+        found = [*self._differences, *self._wishes.notes()]
         if self._failure:
             found.append(f"registry: {self._failure}; the last good one stays in force")
         if self._is_snapshot:
@@ -152,7 +166,6 @@ class MeshRegion:
         source = self._source
         if source is None:
             return
-        self._kept = await asyncio.to_thread(self._snapshots.load)
         if source.hold is not None and self._kept is not None:
             source.hold.judge(
                 self._kept
@@ -203,7 +216,17 @@ class MeshRegion:
         self._since = time.monotonic()
         mesh = self._config.mesh
         name = self._config.node.name
+        if membership is not None:
+            self._rule(membership)
+            self._wishes.changed(membership.drains.get(name))
+            if name in membership.struck:
+                membership = None  # it was taken out: it links to no member
         self._links.apply(targets(membership, name, mesh.peers, mesh.ca_file))
+
+    def _rule(self, membership: Membership) -> None:
+        """Let clients in and keep them out as operators say."""
+        rules = membership.clients.items()
+        self._node.rule_clients({k: r == "allow" for k, r in rules if r != "none"})
 
     def _check_own(self, membership: Membership) -> None:
         """Say where the region's record of this node is not what this node is."""
@@ -231,17 +254,23 @@ class MeshRegion:
     async def _tick(self) -> None:
         while True:
             self._links.tick()
+            self._wishes.follow()
             self._tell()
             await asyncio.sleep(TICK)
 
     # What it says to those who watch it.
 
     def _tell(self) -> None:
-        """Tell every watcher how this node is, when that changed."""
+        """Tell every sibling how this node is, when that changed.
+
+        Those that this node watches too: one that could not dial it while it was
+        drained tries again when it hears that it serves.
+        """
         state = self._state()
         if state == self._said:
             return
         self._said = state
+        self._links.tell(state)
         for client in list(self._node.relay.clients()):
             if client.connection in self._node.relay.presence:
                 self._node.switchboard.send(client.connection, state)
@@ -249,6 +278,9 @@ class MeshRegion:
     def _watched(self, connection: int) -> None:
         self._node.switchboard.send(connection, self._state())
         self._links.hurry()  # whoever has dialled us may be the one we wait for
+
+    def _sibling_said(self, _document: bytes) -> None:
+        self._links.hurry()
 
     def _state(self) -> bytes:
         node = self._node

@@ -506,6 +506,11 @@ class NodeConfig(Section):
         behind_proxy = self.tls_mode == "off"
         return not behind_proxy and all(a.is_loopback for a in self.derp.listen)
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether a registry may say of clients, by name, that they are let in."""
+        return False
+
 
 C = TypeVar("C", bound=NodeConfig)
 
@@ -525,7 +530,7 @@ def check_config(config: NodeConfig) -> Iterator[ConfigError]:
 
 def _check_admission(config: NodeConfig) -> Iterator[ConfigError]:
     admission = config.admission
-    if admission.mode == "any" and admission.sources == 0:
+    if admission.mode == "any" and not admission.sources and not config.has_rules:
         yield ConfigError(
             "admission",
             "any",

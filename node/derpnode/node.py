@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Set
+from collections.abc import Coroutine, Mapping, Set
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -63,6 +63,9 @@ class Node:
     Raises:
         ConfigError: Something it needs cannot be used; nothing was started.
     """
+
+    starts_drained = False
+    """Whether it takes no clients from the start; set before `run`."""
 
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
@@ -182,12 +185,14 @@ class Node:
             ConfigError: An address cannot be bound; nothing is left behind.
         """
         try:
-            self._ports.start()
+            self._ports.start(public=not self.starts_drained)
             if self.stun is not None:
                 self.stun.start()
             await self._admin.start()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                if self.starts_drained:
+                    self._draining = tasks.create_task(self._goodbye("", 0.0))
                 background = [tasks.create_task(job) for job in self._jobs()]
                 self._announce()
                 await self._stopping.wait()
@@ -242,6 +247,11 @@ class Node:
         logger.info("node key %s", node_key_text(self.server_key))
         if self.config.admission.mode == "open":
             logger.warning("admission is open: whoever can reach this node may relay")
+        elif not self.config.admission.sources:
+            logger.warning(
+                "admission has no source: only clients that the region's list lets in "
+                "may relay"
+            )
 
     # Sending clients elsewhere.
 
@@ -366,6 +376,18 @@ class Node:
         task = self._tasks.create_task(job)
         self._spawned.add(task)
         task.add_done_callback(self._spawned.discard)
+
+    def rule_clients(self, rules: Mapping[NodeKey, bool]) -> None:
+        """Let some clients in and keep others out, whatever admission says of them.
+
+        Those that are here and may not be any more are disconnected.
+
+        Args:
+            rules: True lets a key in; these replace all former ones.
+        """
+        doubted = self.admission.rule(rules)
+        if doubted:
+            self.spawn(self._reconsider(doubted))
 
     def _removed(self, keys: Set[NodeKey]) -> None:
         """Ask again about clients whose key left the file."""

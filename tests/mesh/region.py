@@ -32,7 +32,7 @@ from derpnode.node import Node
 from derpnode.server.certificates import load_current
 from derpnode.wire.keys import MeshKey, NodeKey, PrivateKey
 from derpnode.wire.stun import binding_request
-from tests.mesh.membership.registries import region_text
+from tests.mesh.membership.registries import NOTHING, Wants, region_text
 
 
 logger = logging.getLogger(__name__)
@@ -237,14 +237,18 @@ class LocalNode(Place):
     node: Node
     _task: asyncio.Task[None]
 
-    async def start(self, spawn: Callable[[Coroutine], asyncio.Task[None]]) -> None:
-        """Run it; return once it serves."""
+    async def start(
+        self,
+        spawn: Callable[[Coroutine], asyncio.Task[None]],
+        state: str = "serving",
+    ) -> None:
+        """Run it; return once it serves, or is in another state."""
         self.node = Node(self.config)
         assert self.node.mesh_key is not None
         source = source_of(self.config, self.node)
         MeshRegion(self.node, self.config, self.node.mesh_key, source)
         self._task = spawn(self.node.run())
-        await until(lambda: self.node.state == "serving")
+        await until(lambda: self.node.state == state)
 
     async def stop(self) -> None:
         """Stop it in good order."""
@@ -413,9 +417,10 @@ class Cluster:
         self.nodes[letter] = found
         return found
 
-    def write(self, *places: Place) -> None:
-        """Put these nodes into the region's file, and no others."""
-        self.edit(region_text(REGION, *(place.member for place in places)))
+    def write(self, *places: Place, wants: Wants = NOTHING) -> None:
+        """Put these nodes into the region's file, no others, and what is wanted."""
+        members = [place.member for place in places]
+        self.edit(region_text(REGION, *members, wants=wants))
 
     def edit(self, text: str) -> None:
         """Replace the region's file."""
@@ -489,6 +494,8 @@ async def cluster() -> AsyncGenerator[Cluster, None]:
                 yield found
             finally:
                 await found.end()
+                # A snapshot may still be on its way to the disk.
+                await asyncio.get_running_loop().shutdown_default_executor()
     finally:
         shutil.rmtree(folder)
 

@@ -62,11 +62,18 @@ def test_mesh_without_a_key(setting, name, value):
 
 def test_other_problems_are_told_as_well():
     """Those of a node."""
-    found = problems("admission.mode=any", FILE)
+    found = problems("tls.mode=self-signed", "node.host=derp.example.com", FILE)
     assert [problem.split(" = ")[0] for problem in found] == [
-        "admission",
+        "tls.mode",
         "registry.file",
     ]
+
+
+def test_admission_without_a_source():
+    """The region's list of clients is one, where there is a registry."""
+    assert problems("admission.mode=any")[0].startswith("admission = ")
+    found = problems("admission.mode=any", FILE, "mesh.key_file=/k")
+    assert found == []
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ async def _write_intents(
     value = f"region {region} at {settings.endpoints[0]}"
     wanted = {member.name: member for member in members}
     try:
-        async with operating(settings, region) as operator:
+        async with operating(settings, region, _AUTHOR) as operator:
             found = await operator.nodes()
             for name, old in found.items():
                 if old.intent.author != _AUTHOR:

@@ -214,7 +214,13 @@ class Etcd:
             raise _lease_lost(exc, lease) from exc
 
     async def txn_put(
-        self, key: bytes, value: bytes, expected_mod_revision: int, lease: int = 0
+        self,
+        key: bytes,
+        value: bytes,
+        expected_mod_revision: int,
+        lease: int = 0,
+        *,
+        given: Mapping[bytes, int] | None = None,
     ) -> int | None:
         """Store a value if the key is as it was read. Give its revision, or None.
 
@@ -227,19 +233,19 @@ class Etcd:
             value: What.
             expected_mod_revision: That of the item that was read; 0: no such key.
             lease: What the key ends with; 0: nothing.
+            given: Other keys that must be as they were read, with those revisions.
 
         Raises:
             Ambiguous: It was sent, and is not there. Read and decide anew.
             LeaseLost: There is no such lease.
         """
-        compare = {
-            "key": key,
-            "target": "MOD",
-            "result": "EQUAL",
-            "mod_revision": expected_mod_revision,
-        }
+        expected = {**(given or {}), key: expected_mod_revision}
+        compare = [
+            {"key": one, "target": "MOD", "result": "EQUAL", "mod_revision": revision}
+            for one, revision in expected.items()
+        ]
         put = {"key": key, "value": value, "lease": lease}
-        payload = {"compare": [compare], "success": [{"request_put": put}]}
+        payload = {"compare": compare, "success": [{"request_put": put}]}
         try:
             return await self._write("/kv/txn", payload, _revision_if_succeeded)
         except Ambiguous as exc:

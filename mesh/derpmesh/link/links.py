@@ -116,6 +116,12 @@ class Links:
         for link in self._links.values():
             link.retry = min(link.retry, now)
 
+    def tell(self, frame: bytes) -> None:
+        """Send a frame to every node of ours that is linked."""
+        for link in self._links.values():
+            if link.state is LinkState.UP and link.target.is_member:
+                link.send(frame)
+
     def close(self) -> None:
         """End every link."""
         for link in self._links.values():

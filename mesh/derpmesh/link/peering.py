@@ -11,7 +11,13 @@ from typing import Protocol
 
 from derpnode.errors import ProtocolError
 from derpnode.relay.presence import PIECE
-from derpnode.wire.frames import HEADER, HEADER_SIZE, MAX_UNKNOWN, FrameType
+from derpnode.wire.frames import (
+    HEADER,
+    HEADER_SIZE,
+    MAX_UNKNOWN,
+    NODE_STATE,
+    FrameType,
+)
 from derpnode.wire.handshake import (
     ClientInfo,
     client_info_frame,
@@ -40,9 +46,6 @@ an answer, and whose pings are each a moment late, is given up within 20 s."""
 
 MAX_KEYS = 200_000
 """Keys that one peer may announce; beyond it something is wrong with the peer."""
-
-NODE_STATE = 0xD0  # JSON: what a node of ours says of itself to those who watch it
-"""A frame of our own. derp.go skips types it does not know, so Go nodes do."""
 
 _MAX_HEAD = 4096
 

@@ -1,7 +1,11 @@
-"""What operators do to a region in etcd: read intents, write them, take them out."""
+"""What operators do to a region in etcd: read intents, and write them.
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+Every write is compare-and-put: an intent that somebody else changed meanwhile is read
+and judged anew, never overwritten.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from derpmesh.config import EtcdSection
@@ -10,10 +14,55 @@ from derpmesh.etcd.endpoint import load_transport
 from derpmesh.etcd.errors import ClientMissing, EtcdError, FileUnusable
 from derpmesh.etcd.login import Credentials
 from derpmesh.etcd.tls import client_context
-from derpmesh.membership.errors import RegistryUnavailable
+from derpmesh.membership.errors import RegistryError, RegistryUnavailable
 from derpmesh.membership.keys import Keys
-from derpmesh.membership.records import NodeIntent
+from derpmesh.membership.model import Drain, Rule
+from derpmesh.membership.records import (
+    BadRecord,
+    ClientIntent,
+    LiveMember,
+    NodeIntent,
+    RegionIntent,
+)
 from derpnode.errors import ConfigError
+from derpnode.wire.keys import NodeKey, node_key_text
+
+
+ATTEMPTS = 5
+"""Times that a write is tried while others write the same."""
+
+
+@dataclass(eq=False)
+class UnknownNode(RegistryError):
+    """Nobody has listed a node of that name, or it was taken out."""
+
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        there = ", ".join(self.known) or "no node"
+        return f"{self.name}: no such node in the region; there is {there}"
+
+
+@dataclass(eq=False)
+class OthersDrain(RegistryError):
+    """Another node is to be drained already."""
+
+    name: str
+    others: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.others)} is drained; {self.name} as well would be more"
+
+
+@dataclass(eq=False)
+class Contended(RegistryError):
+    """Others write the same record all the time."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: somebody else writes it at the same time; try again"
 
 
 @dataclass(frozen=True)
@@ -24,31 +73,49 @@ class Found:
     revision: int
 
 
-class Operator:
-    """Writes the intents of one region; see `operating`."""
+@dataclass(frozen=True)
+class Written:
+    """What came of a write."""
 
-    def __init__(self, client: Etcd, keys: Keys) -> None:
+    intent: NodeIntent
+    revision: int
+    """At which the region is as was asked for."""
+
+
+class Operator:
+    """Reads and writes the intents of one region; see `operating`.
+
+    Every call raises `RegistryUnavailable` if etcd does not answer, and `BadRecord` if
+    what is there is no record.
+
+    Args:
+        client: Speaks to etcd.
+        keys: Of the region.
+        author: Who writes, as others will read it.
+    """
+
+    def __init__(self, client: Etcd, keys: Keys, author: str) -> None:
         self._client = client
         self._keys = keys
+        self._author = author
+
+    # Nodes.
 
     async def nodes(self) -> Mapping[str, Found]:
-        """Give every intent, by name.
+        """Give every intent, by name; those that were taken out too."""
+        return (await self._nodes())[1]
 
-        Raises:
-            RegistryUnavailable: etcd does not answer.
-            BadRecord: One is none.
-        """
-        prefix = self._keys.of("intent", "")
-        try:
-            listing = await self._client.range_prefix(prefix)
-        except EtcdError as exc:
-            raise RegistryUnavailable("etcd", str(exc)) from exc
-        found: dict[str, Found] = {}
+    async def live(self) -> Mapping[str, LiveMember]:
+        """Give what nodes whose lease lives say of themselves; skip what is broken."""
+        found: dict[str, LiveMember] = {}
+        with _answering():
+            listing = await self._client.range_prefix(self._keys.of("members", ""))
         for item in listing.items:
-            place = self._keys.read(item.key)
-            if place is not None:
-                intent = NodeIntent.read(item.key, item.value)
-                found[place[1]] = Found(intent, item.mod_revision)
+            try:
+                record = LiveMember.read(item.key, item.value)
+            except BadRecord:
+                continue
+            found[record.name] = record
         return found
 
     async def put(self, intent: NodeIntent, revision: int) -> bool:
@@ -57,28 +124,178 @@ class Operator:
         Args:
             intent: What is wanted.
             revision: That of the intent that was read; 0: there was none.
+        """
+        return await self._put(intent, revision) is not None
+
+    async def drain(self, name: str, wish: Drain | None) -> Written:
+        """Wish that a node drains, or not any more.
 
         Raises:
-            RegistryUnavailable: etcd does not answer, or that cannot be known.
+            UnknownNode: There is none of that name.
+            OthersDrain: Another one is to be drained, and the wish has no force.
+            Contended: Others write it all the time.
         """
+
+        def change(found: Mapping[str, Found]) -> NodeIntent:
+            others = tuple(
+                sorted(
+                    other
+                    for other, one in found.items()
+                    if other != name and one.intent.drain and not one.intent.removed
+                )
+            )
+            if wish is not None and others and not wish.force:
+                raise OthersDrain(name, others)
+            return found[name].intent.model_copy(update={"drain": wish})
+
+        return await self._change(name, change, with_others=wish is not None)
+
+    async def remove(self, name: str) -> Written:
+        """Take a node out, so that it does not come back by itself.
+
+        Raises:
+            UnknownNode: There is none of that name.
+            Contended: Others write it all the time.
+        """
+        update = {"removed": True, "drain": None}
+        return await self._change(
+            name, lambda found: found[name].intent.model_copy(update=update)
+        )
+
+    async def _change(
+        self,
+        name: str,
+        change: Callable[[Mapping[str, Found]], NodeIntent],
+        *,
+        with_others: bool = False,
+    ) -> Written:
+        """Change the intent of a node that is in the region.
+
+        Args:
+            name: Of the node.
+            change: Gives the intent as it is to be, from all that there are.
+            with_others: Whether those of all others must be as they were read.
+        """
+        for _ in range(ATTEMPTS):
+            at, found = await self._nodes()
+            if name not in found or found[name].intent.removed:
+                known = (n for n, one in found.items() if not one.intent.removed)
+                raise UnknownNode(name, tuple(sorted(known)))
+            intent = change(found)
+            if intent == found[name].intent:
+                return Written(intent, at)
+            intent = intent.model_copy(update={"author": self._author})
+            given = {
+                self._keys.of("intent", other): one.revision
+                for other, one in found.items()
+                if with_others and other != name
+            }
+            revision = await self._put(intent, found[name].revision, given)
+            if revision is not None:
+                return Written(intent, revision)
+        raise Contended(name)
+
+    async def _nodes(self) -> tuple[int, Mapping[str, Found]]:
+        """Give the revision that was read, and every intent."""
+        with _answering():
+            listing = await self._client.range_prefix(self._keys.of("intent", ""))
+        found: dict[str, Found] = {}
+        for item in listing.items:
+            place = self._keys.read(item.key)
+            if place is not None:
+                intent = NodeIntent.read(item.key, item.value)
+                found[place[1]] = Found(intent, item.mod_revision)
+        return listing.revision, found
+
+    async def _put(
+        self,
+        intent: NodeIntent,
+        revision: int,
+        given: Mapping[bytes, int] | None = None,
+    ) -> int | None:
         key = self._keys.of("intent", intent.owner)
-        try:
-            done = await self._client.txn_put(key, intent.write(), revision)
-        except EtcdError as exc:
-            raise RegistryUnavailable("etcd", str(exc)) from exc
-        return done is not None
+        with _answering():
+            return await self._client.txn_put(
+                key, intent.write(), revision, given=given
+            )
+
+    # The region as a whole.
+
+    async def region(self) -> tuple[RegionIntent | None, int]:
+        """Give what is wanted of the region, and at which revision that was written."""
+        with _answering():
+            item = await self._client.get(self._keys.region)
+        if item is None:
+            return None, 0
+        return RegionIntent.read(item.key, item.value), item.mod_revision
+
+    async def put_region(self, intent: RegionIntent, revision: int) -> int | None:
+        """Write it, if it is as it was read; give the new revision, or None."""
+        said = intent.model_copy(update={"author": self._author})
+        with _answering():
+            return await self._client.txn_put(self._keys.region, said.write(), revision)
+
+    # Clients.
+
+    async def clients(self) -> Mapping[NodeKey, ClientIntent]:
+        """Give the rules for clients that there are; skip what is broken."""
+        with _answering():
+            listing = await self._client.range_prefix(self._keys.clients)
+        found: dict[NodeKey, ClientIntent] = {}
+        for item in listing.items:
+            client = self._keys.read_client(item.key)
+            if client is None:
+                continue
+            try:
+                found[client] = ClientIntent.read(item.key, item.value)
+            except BadRecord:
+                continue
+        return found
+
+    async def rule(self, client: NodeKey, rule: Rule) -> int:
+        """Let a client in, keep it out, or say no more of it; give the revision.
+
+        Raises:
+            Contended: Others write it all the time.
+        """
+        key = self._keys.client(client)
+        intent = ClientIntent(key=node_key_text(client), rule=rule, author=self._author)
+        for _ in range(ATTEMPTS):
+            with _answering():
+                item = await self._client.get(key)
+                before = item.mod_revision if item is not None else 0
+                revision = await self._client.txn_put(key, intent.write(), before)
+            if revision is not None:
+                return revision
+        raise Contended(node_key_text(client))
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Say of whatever etcd raises in the block that the registry is away."""
+    try:
+        yield
+    except EtcdError as exc:
+        raise RegistryUnavailable("etcd", str(exc)) from exc
 
 
 @asynccontextmanager
-async def operating(settings: EtcdSection, region_id: int) -> AsyncGenerator[Operator]:
+async def operating(
+    settings: EtcdSection, region_id: int, author: str
+) -> AsyncGenerator[Operator]:
     """Be an operator of a region until the block ends.
+
+    Args:
+        settings: Where etcd is.
+        region_id: Of the region.
+        author: Who writes, as others will read it.
 
     Raises:
         ConfigError: A file for etcd cannot be used.
     """
     client = client_of(settings)
     try:
-        yield Operator(client, Keys(settings.prefix, region_id))
+        yield Operator(client, Keys(settings.prefix, region_id), author)
     finally:
         await client.close()
 

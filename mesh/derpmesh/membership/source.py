@@ -93,12 +93,15 @@ class Source:
             found.append(f"etcd: this node is not recorded: {self.enrolment.problem}")
         if self.etcd is not None:
             found += [f"etcd: {key} is no record of ours" for key in self.etcd.bad]
-        if self.hold is not None and self.hold.held:
-            names = ", ".join(self.hold.held)
-            found.append(
-                f"held: {names} vanished from the registry and stay in force;"
-                " if that is meant: derpctl region confirm"
-            )
+        if self.hold is not None:
+            what = [*self.hold.held]
+            if self.hold.held_clients:
+                what.append(f"rules for {self.hold.held_clients} clients")
+            if what:
+                found.append(
+                    f"held: {', '.join(what)} vanished from the registry and stay in"
+                    " force; if that is meant: derpctl region confirm"
+                )
         return found
 
 

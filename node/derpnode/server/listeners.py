@@ -40,8 +40,11 @@ class Listeners:
         self.internal = Endpoint("", 0)
         """Where the node asks itself whether it relays."""
 
-    def start(self) -> None:
+    def start(self, *, public: bool = True) -> None:
         """Open everything.
+
+        Args:
+            public: Whether to take clients at once.
 
         Raises:
             ConfigError: An address cannot be bound.
@@ -51,7 +54,8 @@ class Listeners:
             loopback, self._tls(), AcceptLimits()
         )
         self._roles[listener] = Role.INTERNAL
-        self.open_public()
+        if public:
+            self.open_public()
         if self._config.has_http_port:
             self._listen(self._config.http.listen, Role.HTTP, "http.listen")
 

@@ -28,7 +28,7 @@ from derpnode.relay.relay import Client, Relay
 from derpnode.server.front import Front, Guest
 from derpnode.server.logins import Logins
 from derpnode.server.websocket import WebSocketSession
-from derpnode.wire.frames import FrameType, looks_like_disco
+from derpnode.wire.frames import NODE_STATE, FrameType, looks_like_disco
 from derpnode.wire.handshake import Login, server_info_frame
 from derpnode.wire.keys import NONCE_SIZE, NodeKey
 from derpnode.wire.payloads import ping
@@ -65,6 +65,9 @@ class Switchboard:
 
         self.watched: Callable[[int], None] = lambda _: None
         """Called with each connection that began to watch."""
+
+        self.sibling_said: Callable[[bytes], None] = lambda _: None
+        """Called with what nodes that watch this one say of themselves."""
 
     def join(self, plane: Plane, relay: Relay, front: Front, logins: Logins) -> None:
         """Connect the parts; each knows only this."""
@@ -118,6 +121,10 @@ class Switchboard:
         self.relay.frame(connection, kind, payload, self._clock())
         if kind == FrameType.WATCH_CONNS and connection in self.relay.presence:
             self.watched(connection)
+        elif kind == NODE_STATE:
+            client = self.relay.client(connection)
+            if client is not None and client.mesh:
+                self.sibling_said(payload)
 
     def _bytes(self, event: Bytes) -> None:
         session = self.sessions.get(event.id)

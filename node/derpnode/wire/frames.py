@@ -43,6 +43,10 @@ Source: tailscale ``derp/derp.go``, ``MaxPacketSize``.
 MAX_SEND: Final = KEY_SIZE + MAX_PACKET
 MAX_FORWARD: Final = 2 * KEY_SIZE + MAX_PACKET
 
+NODE_STATE: Final = 0xD0
+"""JSON: what a node of ours says of itself, to those who watch it and whom it watches.
+A frame of our own: derp.go skips types it does not know, so Go nodes do."""
+
 MAX_UNKNOWN: Final = 65_568
 """Bytes of payload that are skipped when the type is not known.
 

@@ -12,7 +12,6 @@ import pytest
 
 from derpmesh.link import links as links_module
 from derpmesh.link.backoff import delays
-from derpmesh.link.peering import NODE_STATE
 from derpnode.config import Address
 from derpnode.plane.contract import (
     Bytes,
@@ -24,7 +23,7 @@ from derpnode.plane.contract import (
     Flags,
     Stats,
 )
-from derpnode.wire.frames import FrameType
+from derpnode.wire.frames import NODE_STATE, FrameType
 from tests.mesh.link.conversation import (
     CLIENT_INFO,
     FIRST_PING,

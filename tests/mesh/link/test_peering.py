@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derpmesh.link import peering as peering_module
-from derpmesh.link.peering import NODE_STATE, LinkFailure, LinkToSelf, Stage
-from derpnode.wire.frames import MAX_UNKNOWN, FrameType
+from derpmesh.link.peering import LinkFailure, LinkToSelf, Stage
+from derpnode.wire.frames import MAX_UNKNOWN, NODE_STATE, FrameType
 from derpnode.wire.handshake import ClientInfo, open_client_info
 from derpnode.wire.keys import PrivateKey
 from tests.mesh.link.conversation import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from derpnode.plane.contract import Bytes, Closed, CloseReason, Flags
-from derpnode.wire.frames import FrameType, encode_frame
+from derpnode.wire.frames import NODE_STATE, FrameType, encode_frame
 from tests.node.plane import frames
 from tests.node.plane.peer import Peer
 from tests.node.plane.scene import NO_LIMIT, A, M
@@ -25,7 +25,7 @@ LIMITS = {
 UNKNOWN = (0, 65_568)
 """The same for every other type. Source: changes-1.104.md 2.4."""
 
-ANSWERED = {*LIMITS, FrameType.PONG, FrameType.KEEP_ALIVE}
+ANSWERED = {*LIMITS, FrameType.PONG, FrameType.KEEP_ALIVE, NODE_STATE}
 """Types that are not unknown, whether or not anything is done about them."""
 
 KINDS = range(256)

@@ -596,3 +596,53 @@ async def test_decisions_from_memory_are_fast(hooked, clock):
         for number in range(100):
             assert (await chain.decide(KEY, IP)).allowed
             assert not (await chain.decide(key(number), "127.0.0.1")).allowed
+
+
+async def test_rules_of_the_region_come_first(admission):
+    """Nobody is asked about a key that the region lets in or keeps out by name."""
+    source = Fake("one")
+    chain = admission(source)
+    assert chain.rule({KEY: False, OTHER: True}) == {KEY}
+    denied, allowed = chain.known(KEY, IP), chain.known(OTHER, IP)
+    assert (denied.outcome, denied.source) == (DENY, "region")
+    assert (allowed.outcome, allowed.source) == (ALLOW, "region")
+    assert (await chain.decide(key(3), IP)).source == "one"
+    assert source.questions == [(key(3), IP)]
+
+
+async def test_rules_with_an_open_door(admission):
+    """Whoever is denied is denied there, too."""
+    chain = admission(Open())
+    chain.rule({KEY: False})
+    assert chain.known(KEY).outcome is DENY
+    assert chain.known(OTHER).outcome is ALLOW
+
+
+async def test_rules_without_any_source(admission):
+    """Only who is let in by name gets in."""
+    chain = admission()
+    chain.rule({KEY: True})
+    assert chain.known(KEY).outcome is ALLOW
+    assert (await chain.decide(OTHER, IP)).outcome is not ALLOW
+
+
+async def test_rule_that_comes_while_a_source_is_asked(admission):
+    """The answer is too late."""
+    source = Fake("one")
+    source.go.clear()
+    chain = admission(source)
+    question = asyncio.create_task(chain.decide(KEY, IP))
+    while not source.questions:
+        await asyncio.sleep(0)
+    chain.rule({KEY: False})
+    source.go.set()
+    assert (await question).source == "region"
+
+
+def test_whose_clients_are_doubted(admission):
+    """Those that are kept out now, or that nobody lets in by name any more."""
+    chain = admission()
+    assert chain.rule({key(1): True, key(2): False, key(3): False}) == {key(2), key(3)}
+    assert chain.rule({key(1): True, key(2): True, key(3): False}) == frozenset()
+    assert chain.rule({key(1): False, key(3): False}) == {key(1), key(2)}
+    assert chain.rule({}) == frozenset()

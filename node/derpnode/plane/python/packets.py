@@ -26,6 +26,7 @@ from derpnode.wire.frames import (
     HEADER_SIZE,
     MAX_UNKNOWN,
     NEEDS_MESH,
+    NODE_STATE,
     PING_SIZE,
     FrameType,
     check_size,
@@ -479,7 +480,7 @@ class Router:
             self._counters.pings += 1
             self._counters.pongs += 1
             self._outbox.pong(c, b"\x13\0\0\0\x08" + buffer[at + 5 : at + 13])
-        elif kind in _PASSED_UP:
+        elif kind in _PASSED_UP or (kind == NODE_STATE and c.is_mesh):
             payload = bytes(buffer[at + HEADER_SIZE : after])
             self._events.append(Frame(c.id, kind, payload))
             c.held = True

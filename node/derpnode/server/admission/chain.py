@@ -64,9 +64,10 @@ class Admission:
     A key is allowed as soon as any source allows it, and denied when all
     deny it. If one cannot say, its last yes stands in for it, for a while:
     a key seen before gets in while a source is down, a new one does not.
+    Before all of them stands what the region says of a key by name.
 
     Args:
-        sources: Whom to ask, all at once. With none, nobody is allowed.
+        sources: Whom to ask, all at once. With none, only who is let in by name.
         terms: See there.
         clock: Seconds, monotonic.
     """
@@ -86,11 +87,28 @@ class Admission:
 
         self._terms = terms
         self._clock = clock
+        self._rules: Mapping[NodeKey, bool] = {}
         self._allowed: Memory[NodeKey, _Allowed] = Memory(_REMEMBERED)
         self._denied: Memory[NodeKey, _Denied] = Memory(_REMEMBERED)
         self._flights: dict[NodeKey, asyncio.Future[Verdict | None]] = {}
         self._budget = Budget(terms.unknown_keys, clock)
         self._refusals = RefusalLog(clock)
+
+    def rule(self, rules: Mapping[NodeKey, bool]) -> frozenset[NodeKey]:
+        """Let some keys in and keep others out, whatever the sources say of them.
+
+        Args:
+            rules: True lets a key in; these replace all former ones.
+
+        Returns:
+            The keys whose clients are to be asked about again: they are kept out
+            now, or are not let in any more.
+        """
+        before, self._rules = self._rules, dict(rules)
+        denied = {key for key, allowed in rules.items() if not allowed}
+        let_in = {key for key, allowed in before.items() if allowed}
+        kept_out = before.keys() - let_in
+        return frozenset((denied - kept_out) | (let_in - rules.keys()))
 
     def known(self, key: NodeKey, ip: str = "") -> Verdict | None:
         """Decide without asking anybody; None if that takes `decide`.
@@ -119,7 +137,7 @@ class Admission:
             verdict = await (self._lead(key, ip) if flight is None else _join(flight))
             if verdict is not None:
                 break
-        return self._told(key, ip, verdict)
+        return self._told(key, ip, self._ruled(key) or verdict)
 
     def forget(self, keys: Iterable[NodeKey]) -> None:
         """Forget all that was said of some keys; they are asked for anew."""
@@ -152,7 +170,10 @@ class Admission:
             await guard.source.close()
 
     def _look(self, key: NodeKey) -> Verdict | None:
-        """Answer from files and memory."""
+        """Answer from rules, files and memory."""
+        ruled = self._ruled(key)
+        if ruled is not None:
+            return ruled
         seen = [guard.source.look(key) for guard in self.guards]
         found = [verdict for verdict in seen if verdict is not None]
         for verdict in found:
@@ -166,6 +187,15 @@ class Admission:
             return allowed.verdict
         denied = self._denied.get(key)
         return denied.verdict if denied is not None and now < denied.until else None
+
+    def _ruled(self, key: NodeKey) -> Verdict | None:
+        """Answer by what the region says of a key, if it says something."""
+        allowed = self._rules.get(key)
+        if allowed is None:
+            return None
+        if allowed:
+            return Verdict(Outcome.ALLOW, "region", "on the region's list")
+        return Verdict(Outcome.DENY, "region", "the region denies it")
 
     async def _lead(self, key: NodeKey, ip: str) -> Verdict:
         """Ask, on behalf of all who want to know the same."""
