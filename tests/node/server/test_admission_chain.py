@@ -37,11 +37,13 @@ class Fake(Source):
         self.questions = []
         self.go = asyncio.Event()
         self.go.set()
+        self.asked = asyncio.Event()
         self.cancelled = 0
         self.closed = 0
 
     async def ask(self, key, ip):
         self.questions.append((key, ip))
+        self.asked.set()
         try:
             await self.go.wait()
         except asyncio.CancelledError:
@@ -631,12 +633,12 @@ async def test_rule_that_comes_while_a_source_is_asked(admission):
     source = Fake("one")
     source.go.clear()
     chain = admission(source)
-    question = asyncio.create_task(chain.decide(KEY, IP))
-    while not source.questions:
-        await asyncio.sleep(0)
-    chain.rule({KEY: False})
-    source.go.set()
-    assert (await question).source == "region"
+    async with asyncio.TaskGroup() as group:
+        question = group.create_task(chain.decide(KEY, IP))
+        await source.asked.wait()
+        chain.rule({KEY: False})
+        source.go.set()
+    assert question.result().source == "region"
 
 
 def test_whose_clients_are_doubted(admission):
