@@ -172,6 +172,44 @@ class LinksView(_View):
     items: Sequence[LinkView] = ()
 
 
+class MemberView(_View):
+    """A member of the region, as a node knows it."""
+
+    name: str
+    admin: str | None = None
+
+
+class LiveView(_View):
+    """What a member says of itself in the registry."""
+
+    state: str = ""
+    version: str = ""
+    admin: str | None = None
+
+
+class LiveStatusView(_View):
+    """How a member fares, as it says in the registry now and then."""
+
+    clients: int = 0
+    links: Mapping[str, str] = {}
+    """State of its link to each other node."""
+
+
+class MembershipView(_View):
+    """The region as a node knows it: `/v1/membership`."""
+
+    source: str = ""
+    """`none`, `file`, `etcd` or `snapshot`."""
+    revision: int | None = None
+    members: Sequence[MemberView] = ()
+    live: Mapping[str, LiveView] = {}
+    """By name; only where nodes record themselves."""
+    status: Mapping[str, LiveStatusView] = {}
+    """Likewise."""
+    held: Sequence[str] = ()
+    drains: Sequence[str] = ()
+
+
 class ConfirmView(_View):
     """What a node let go."""
 
@@ -223,6 +261,14 @@ class Admin:
             AdminFailed: No usable answer.
         """
         return (await self._document("/v1/links", LinksView)).items
+
+    async def membership(self) -> MembershipView:
+        """Ask how it knows the region.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        return await self._document("/v1/membership", MembershipView)
 
     async def is_ready(self) -> tuple[bool, str]:
         """Ask whether it serves clients; if not, the text says why.

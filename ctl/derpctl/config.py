@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpmesh.config import RegistrySection, registry_problems
 
 
 _SCHEMES = ("http://", "https://", "unix:/")
@@ -57,8 +58,12 @@ class CtlConfig(_Section):
     region: Annotated[int, Field(ge=1, le=65_535)]
     """Region id."""
 
-    nodes: Annotated[list[NodeAddress], Field(min_length=1)]
-    """The nodes, in the order that the map has them in."""
+    nodes: list[NodeAddress] = []
+    """The nodes, in the order that the map has them in. Those that they know of are
+    found as well. May be left out where there is a registry."""
+
+    registry: RegistrySection = RegistrySection()
+    """The etcd that the region is recorded in, as in the nodes' own configuration."""
 
     token_file: FilePath | None = None
     """File with the token that admin listeners off loopback ask for."""
@@ -91,6 +96,7 @@ def load_ctl_config(path: Path) -> CtlConfig:
         found = CtlConfig.model_validate(tree)
     except ValidationError as exc:
         raise _problem(path, exc.errors()[0]) from None
+    _check_registry(path, found)
     names = [node.name for node in found.nodes]
     for name in names:
         if names.count(name) > 1:
@@ -100,18 +106,22 @@ def load_ctl_config(path: Path) -> CtlConfig:
     return found
 
 
-def node_named(config: CtlConfig, name: str) -> NodeAddress:
-    """Find a node by its name.
+def _check_registry(path: Path, config: CtlConfig) -> None:
+    """Refuse a registry that cannot be asked, and nothing to ask at all.
 
     Raises:
-        CtlError: There is none.
+        CtlError: Says which.
     """
-    for node in config.nodes:
-        if node.name == name:
-            return node
-    reason = f"not among the nodes of region {config.region}"
-    hint = f"there is {', '.join(node.name for node in config.nodes)}"
-    raise CtlError(name, reason, hint, Exit.NOT_FOUND)
+    if config.registry.file is not None:
+        value = f"{path}: registry.file"
+        reason = "nodes read a region's file, and derpctl asks the nodes"
+        raise CtlError(value, reason, "list them under nodes instead", Exit.CONFIG)
+    for problem in registry_problems(config.registry):
+        value = f"{path}: {problem.setting} = {problem.value!r}"
+        raise CtlError(value, problem.reason, problem.hint, Exit.CONFIG)
+    if not config.nodes and config.registry.etcd is None:
+        value = f"{path}: nodes"
+        raise CtlError(value, "missing", _EXAMPLE, Exit.CONFIG)
 
 
 def read_token(path: Path | None) -> str | None:

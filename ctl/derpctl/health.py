@@ -62,7 +62,7 @@ def judge(region: int, reports: Sequence[Report]) -> Verdict:
     problems = [problem for report in reports for problem in _problems(region, report)]
     problems += [str(link) for link in links if not link.is_up and link.is_known]
     serving = sum(report.state == "serving" for report in reports)
-    answered = any(report.view is not None for report in reports)
+    answered = any(report.view is not None or report.recorded for report in reports)
     if serving:
         health = Health.DEGRADED if problems else Health.HEALTHY
     elif answered or all(report.dead for report in reports):
@@ -75,10 +75,17 @@ def judge(region: int, reports: Sequence[Report]) -> Verdict:
         if report.view is not None
         for note in report.view.node.notes
     ]
+    notes += [
+        f"{report.name}: {report.recorded}, as the registry has it: {report.error}"
+        for report in reports
+        if report.recorded
+    ]
     return Verdict(health, serving, links, problems, notes)
 
 
 def _problems(region: int, report: Report) -> list[str]:
+    if report.recorded == "serving":
+        return []
     if report.view is None:
         return [f"{report.name}: {report.error}"]
     node, found = report.view.node, []

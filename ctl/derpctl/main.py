@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from derpctl.commands import (
+    client,
     completion,
     demo,
     key,
@@ -85,6 +86,7 @@ app.command()(demo.demo)
 app.command()(status.status)
 app.add_typer(region.app)
 app.add_typer(node.app)
+app.add_typer(client.app)
 app.add_typer(mesh.app)
 app.add_typer(map_commands.app)
 app.add_typer(probe.app)

@@ -5,8 +5,16 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -159,6 +167,59 @@ class Screen:
             force_terminal=self.color,
             soft_wrap=False,
         )
+
+
+class Counting:
+    """Shows how many are left of something, on stderr: a bar where somebody watches.
+
+    Args:
+        name: Of what is emptied.
+        unit: What is counted.
+    """
+
+    def __init__(self, name: str, unit: str) -> None:
+        self._name = name
+        self._unit = unit
+        self._told = -1
+        self._most = 0
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn(f"{{task.fields[left]}} {self._unit} left"),
+                TimeElapsedColumn(),
+            )
+            console = Console(stderr=True, highlight=False)
+            self._bar = Progress(*columns, console=console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._name, total=None, left="?")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Say a line."""
+        if self._bar is not None:
+            self._bar.console.print(f"derpctl: {text}", markup=False)
+        else:
+            sys.stderr.write(f"derpctl: {text}\n")
+
+    def left(self, count: int) -> None:
+        """Show how many are left; the same number twice is told once."""
+        if count == self._told:
+            return
+        self._told, self._most = count, max(self._most, count)
+        if self._bar is None:
+            self.say(f"{self._name}: {count} {self._unit} left")
+            return
+        done = self._most - count
+        self._bar.update(self._task, total=self._most, completed=done, left=count)
 
 
 def _table(

@@ -3,9 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from derpctl.admin import Admin, AdminFailed, LinkView, StatusView
-from derpctl.config import CtlConfig, NodeAddress, node_named, read_token
+from derpctl import roster
+from derpctl.admin import Admin, AdminFailed, LinkView, MembershipView, StatusView
+from derpctl.config import CtlConfig, read_token
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpctl.roster import Entry
+
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,44 +33,79 @@ class Report:
     """Whether nobody listens where its admin should be."""
     seconds: float | None = None
     """How long the answer took."""
+    membership: MembershipView | None = None
+    """The region as the node knows it; None if it did not say."""
+    recorded: str = ""
+    """What the node says of itself in the registry, where it cannot be asked."""
+    source: Admin | None = None
+    """Where more can be asked; None if nowhere."""
 
     @property
     def state(self) -> str:
         """The node's own word for it; `dead` or `silent` if it has none."""
         if self.view is not None:
             return self.view.node.state
+        if self.recorded:
+            return self.recorded
         return "dead" if self.dead else "silent"
 
 
 async def ask_all(config: CtlConfig, *, timeout: float) -> list[Report]:  # noqa: ASYNC109 - part of each report
-    """Ask every node at once; the order is that of the configuration.
+    """Ask every node at once, and then those that they know of and we did not.
+
+    The order is that of the configuration; the others follow as the region has them.
 
     Raises:
-        CtlError: The token or the authorities cannot be read.
+        CtlError: The token or the authorities cannot be read, or nobody knows a node.
     """
     token = read_token(config.token_file)
-    jobs = [
-        _ask(node, Admin(node.admin, timeout, token, config.ca_file))
-        for node in config.nodes
-    ]
-    return list(await asyncio.gather(*jobs))
+
+    async def ask(entries: Sequence[Entry]) -> list[Report]:
+        admins = [roster.admin_of(one, config, token, timeout) for one in entries]
+        return list(await asyncio.gather(*map(_ask, entries, admins)))
+
+    found = await ask(await roster.begun(config))
+    names = [report.name for report in found]
+    more = roster.others(names, [report.membership for report in found])
+    return [*found, *(await ask(more))]
 
 
-async def _ask(node: NodeAddress, admin: Admin) -> Report:
+async def _ask(entry: Entry, admin: Admin) -> Report:
+    if not entry.admin:
+        error = "no admin URL of it is known; see admin.listen in its configuration"
+        return Report(
+            entry.name, "", links=entry.links, error=error, recorded=entry.recorded
+        )
     clock = asyncio.get_running_loop().time
     started = clock()
-    status, links = await asyncio.gather(
-        admin.status(), admin.links(), return_exceptions=True
+    status, links, membership = await asyncio.gather(
+        admin.status(), admin.links(), admin.membership(), return_exceptions=True
     )
     took = clock() - started
     if isinstance(status, AdminFailed):
-        return Report(node.name, node.admin, error=str(status), dead=status.dead)
+        return Report(
+            entry.name, entry.admin, error=str(status), dead=status.dead, source=admin
+        )
     if isinstance(status, BaseException):
         raise status
-    if isinstance(links, BaseException) and not isinstance(links, AdminFailed):
-        raise links
-    told = None if isinstance(links, AdminFailed) else links
-    return Report(node.name, node.admin, status, told, seconds=took)
+    return Report(
+        entry.name,
+        entry.admin,
+        status,
+        _unless_failed(links),
+        seconds=took,
+        membership=_unless_failed(membership),
+        source=admin,
+    )
+
+
+def _unless_failed(found: _Value | BaseException) -> _Value | None:
+    """Give an answer; None where an older node has no such page."""
+    if isinstance(found, AdminFailed):
+        return None
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +135,28 @@ async def confirm_all(config: CtlConfig, *, timeout: float) -> list[Confirmed]: 
         CtlError: The token or the authorities cannot be read.
     """
 
-    async def one(node: NodeAddress) -> Confirmed:
-        admin = Admin(node.admin, timeout, token, config.ca_file)
+    async def one(report: Report) -> Confirmed:
+        if report.view is None or report.source is None:
+            return Confirmed(report.name, error=report.error)
         try:
-            found = await admin.confirm()
+            found = await report.source.confirm()
         except AdminFailed as exc:
-            return Confirmed(node.name, error=str(exc))
-        return Confirmed(node.name, found.let_go)
+            return Confirmed(report.name, error=str(exc))
+        return Confirmed(report.name, found.let_go)
 
-    token = read_token(config.token_file)
-    return list(await asyncio.gather(*map(one, config.nodes)))
+    reports = await ask_all(config, timeout=timeout)
+    return list(await asyncio.gather(*map(one, reports)))
 
 
-def admin_of(config: CtlConfig, name: str, *, timeout: float) -> Admin:
-    """Give the admin listener of one node.
+def report_of(config: CtlConfig, reports: Sequence[Report], name: str) -> Report:
+    """Find what one node said.
 
     Raises:
-        CtlError: There is no such node, or the token cannot be read.
+        CtlError: There is no such node.
     """
-    node = node_named(config, name)
-    token = read_token(config.token_file)
-    return Admin(node.admin, timeout, token, config.ca_file)
+    for report in reports:
+        if report.name == name:
+            return report
+    reason = f"not among the nodes of region {config.region}"
+    hint = f"there is {', '.join(report.name for report in reports)}"
+    raise CtlError(name, reason, hint, Exit.NOT_FOUND)

@@ -67,7 +67,7 @@ class DaemonConfig(NodeConfig):
     def problems(self) -> Iterator[ConfigError]:
         """Yield what is wrong between sections; each alone is already valid."""
         yield from super().problems()
-        yield from _check_registry(self.registry)
+        yield from registry_problems(self.registry)
         if self.mesh.key_file is not None:
             return
         etcd = self.registry.etcd
@@ -85,7 +85,7 @@ class DaemonConfig(NodeConfig):
                 )
 
 
-def _check_registry(registry: RegistrySection) -> Iterator[ConfigError]:
+def registry_problems(registry: RegistrySection) -> Iterator[ConfigError]:
     """Yield what is wrong with where the members are recorded."""
     etcd = registry.etcd
     if etcd is None:

@@ -43,7 +43,8 @@ def test_whole(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ("text", "message"),
     [
         (f"{{nodes: [{NODE}]}}", ": region: missing; write e.g. {region: 900, "),
-        ("{region: 900, nodes: []}", ": nodes = []: list should have at least 1 item"),
+        ("{region: 900, nodes: []}", ": nodes: missing; write e.g. {region: 900, "),
+        ("{region: 900}", ": nodes: missing; write e.g. {region: 900, "),
         ("{region: '900'}", ": region = '900': input should be a valid integer; "),
         (f"{{region: 900, nodes: [{NODE}], x: 1}}", ": x = 1: unknown key; "),
         (f"{{region: 0, nodes: [{NODE}]}}", ": region = 0: input should be greater "),

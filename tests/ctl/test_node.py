@@ -86,7 +86,7 @@ def test_a_drain_that_takes_long(derpctl, beside, configured):
     """The deadline is 11, and how many are left; the drain goes on."""
     url = beside.start(admin(AdminStandIn(leaving=[3] * 1000)))
     path = configured(_900a=url)
-    drain = ("node", "drain", "900a", "--wait", "--timeout", "0.1")
+    drain = ("node", "drain", "900a", "--force", "--wait", "--timeout", "0.1")
     ended = derpctl("--config", path, *drain)
     assert (ended.code, ended.out) == (11, "900a: draining, 3 clients left\n")
     assert "900a: not drained in 0.1 s; it goes on" in ended.err
@@ -97,9 +97,9 @@ def test_somebody_else_steers(derpctl, beside, configured, monkeypatch):
     standin = AdminStandIn()
     monkeypatch.setattr(standin, "_look", lambda: setattr(standin, "state", "serving"))
     path = configured(_900a=beside.start(admin(standin)))
-    ended = derpctl("--config", path, "node", "drain", "900a", "--wait")
+    ended = derpctl("--config", path, "node", "drain", "900a", "--force", "--wait")
     assert (ended.code, "it is serving now" in ended.err) == (6, True)
-    assert standin.commands == ["/v1/drain"]
+    assert standin.commands == ["/v1/drain?force=1"]
 
 
 @pytest.mark.parametrize("command", ["drain", "undrain"])

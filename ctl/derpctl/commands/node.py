@@ -74,16 +74,15 @@ def show(
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from derpctl import documents, health  # noqa: PLC0415
-    from derpctl.config import load_ctl_config, node_named  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
     from derpctl.exits import Exit  # noqa: PLC0415
-    from derpctl.reports import ask_all  # noqa: PLC0415
+    from derpctl.reports import ask_all, report_of  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
-    node_named(config, name)
     reports = asyncio.run(ask_all(config, timeout=settings.timeout))
     verdict = health.judge(config.region, reports)
-    report = next(report for report in reports if report.name == name)
+    report = report_of(config, reports, name)
     if settings.as_json:
         item = health.node_items([report], verdict)[0]
         typer.echo(documents.pretty(documents.document("Node", **item)))
@@ -111,7 +110,9 @@ def drain(  # noqa: PLR0913 - options of a command line
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Also if no other node takes the clients."),
+        typer.Option(
+            "--force", help="Also if another drains, or none takes the clients."
+        ),
     ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until every client has left.")
@@ -126,7 +127,10 @@ def drain(  # noqa: PLR0913 - options of a command line
 ) -> None:
     """Have a node refuse clients, and send those that it has to the others.
 
-    Exits 6 when no other node takes clients, 11 when it was waited for in vain.
+    Where derpctl knows the registry that is wished for there, so that every node
+    sees it and a restart does not undo it; while etcd is away, the node is told
+    itself. Exits 6 when another node drains already or no other node takes clients,
+    11 when it was waited for in vain.
     """
     from derpctl import steer  # noqa: PLC0415
 
@@ -143,20 +147,104 @@ def undrain(context: typer.Context, name: Name, *, output: OutputOption = None) 
     _steer(settings_of(context, output), steer.Undrain(name))
 
 
+@app.command(
+    epilog="Example: derpctl node add 900d --host 203.0.113.14 --pin sha256-raw:…"
+)
+def add(  # noqa: PLR0913 - options of a command line
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Region id and a letter: 900d.")
+    ],
+    *,
+    host: Annotated[
+        str | None, typer.Option(help="What clients dial: a name or an address.")
+    ] = None,
+    ipv4: Annotated[str | None, typer.Option(help="Address, or none.")] = None,
+    ipv6: Annotated[str | None, typer.Option(help="Address, or none.")] = None,
+    derp_port: Annotated[int, typer.Option(min=1, max=65_535)] = 443,
+    stun_port: Annotated[int, typer.Option(min=-1, max=65_535)] = 3478,
+    pin: Annotated[
+        str | None, typer.Option(help="sha256-raw:… of its certificate.")
+    ] = None,
+    admin: Annotated[
+        str | None, typer.Option(help="URL of its admin listener.")
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """List a node in the registry, so that it may join, also one that was removed.
+
+    Needed where the region takes listed nodes only; see derpctl region set --join.
+    `derpd --print-node` on the node says what to give.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from derpctl import documents, intents  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.members import member_of  # noqa: PLC0415
+
+    settings = settings_of(context, output)
+    config = load_ctl_config(settings.config)
+    said = {
+        "host": host,
+        "ipv4": ipv4,
+        "ipv6": ipv6,
+        "derp_port": derp_port,
+        "stun_port": stun_port,
+        "pin": pin,
+        "admin": admin,
+    }
+    member = member_of(name, said)
+    name, revision = asyncio.run(intents.add_node(config, member))
+    if settings.as_json:
+        found = documents.document("NodeAdd", name=name, revision=revision)
+        typer.echo(documents.pretty(found))
+    else:
+        typer.echo(f"{name}: listed, revision {revision}")
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    name: Name,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while it serves clients.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Take a node out of the region, so that it does not come back by itself.
+
+    Its siblings close their links to it. Drain it first: exits 6 while it serves.
+    `derpctl node add` lists it again.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from derpctl import documents, intents, steer  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+
+    settings = settings_of(context, output)
+    config = load_ctl_config(settings.config)
+    if not force:
+        asyncio.run(steer.check_idle(config, name, settings.timeout))
+    revision = asyncio.run(intents.remove_node(config, name))
+    if settings.as_json:
+        found = documents.document("NodeRemove", name=name, revision=revision)
+        typer.echo(documents.pretty(found))
+    else:
+        typer.echo(f"{name}: taken out, revision {revision}")
+
+
 def _steer(settings: Settings, job: "Steered") -> None:
     """Tell a node to do something, and print what it says."""
     import asyncio  # noqa: PLC0415
 
-    from derpctl import documents  # noqa: PLC0415
+    from derpctl import documents, steer  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
-    from derpctl.reports import admin_of  # noqa: PLC0415
-
-    def say(text: str) -> None:
-        typer.echo(f"derpctl: {text}", err=True)
+    from derpctl.render import Counting  # noqa: PLC0415
 
     config = load_ctl_config(settings.config)
-    admin = admin_of(config, job.name, timeout=settings.timeout)
-    done = asyncio.run(job.run(admin, say))
+    with Counting(job.name, "clients") as teller:
+        done = asyncio.run(steer.steer(config, job, teller, settings.timeout))
     if settings.as_json:
         typer.echo(documents.pretty(documents.document(job.kind, **done.members())))
     else:

@@ -1,8 +1,24 @@
 """`derpctl region …`."""
 
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from derpctl.settings import OutputOption, TimeoutOption, settings_of
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpctl.settings import OutputOption, Settings, TimeoutOption, settings_of
+
+
+if TYPE_CHECKING:
+    from derpmesh.membership.records import RegionIntent
+
+
+class Join(StrEnum):
+    """Who lists nodes."""
+
+    OPEN = "open"
+    LISTED = "listed"
 
 
 app = typer.Typer(name="region", no_args_is_help=True, rich_markup_mode=None)
@@ -45,3 +61,73 @@ def confirm(
             typer.echo(str(answer), err=answer.error is not None)
     if any(answer.error is not None for answer in answers):
         raise typer.Exit(Exit.UNREACHABLE)
+
+
+@app.command()
+def show(context: typer.Context, *, output: OutputOption = None) -> None:
+    """Show what is wanted of the region, as the registry has it."""
+    import asyncio  # noqa: PLC0415
+
+    from derpctl import intents  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+
+    settings = settings_of(context, output)
+    config = load_ctl_config(settings.config)
+    intent, revision = asyncio.run(intents.region(config))
+    _print(settings, intent, revision)
+
+
+@app.command("set", epilog="Example: derpctl region set --join listed")
+def set_(
+    context: typer.Context,
+    *,
+    join: Annotated[
+        Join | None,
+        typer.Option(help="open: nodes list themselves; listed: operators do."),
+    ] = None,
+    bring_home: Annotated[
+        bool | None,
+        typer.Option(
+            "--bring-home/--no-bring-home",
+            help="Whether clients are moved back to the node that their map prefers.",
+        ),
+    ] = None,
+    code: Annotated[str | None, typer.Option(help="Short tag, in the map.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    output: OutputOption = None,
+) -> None:
+    """Change what is wanted of the region; what is not named stays.
+
+    Its code and name are in the map: a client that gets another one reconnects.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from derpctl import intents  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+
+    settings = settings_of(context, output)
+    config = load_ctl_config(settings.config)
+    said = {
+        "join": join.value if join is not None else None,
+        "bring_home": bring_home,
+        "code": code,
+        "name": name,
+    }
+    changes = {key: value for key, value in said.items() if value is not None}
+    if not changes:
+        value, reason = "region set", "nothing to change is named"
+        raise CtlError(value, reason, "give --join listed, say", Exit.USAGE)
+    intent, revision = asyncio.run(intents.set_region(config, changes))
+    _print(settings, intent, revision)
+
+
+def _print(settings: Settings, intent: "RegionIntent", revision: int) -> None:
+    from derpctl import documents  # noqa: PLC0415
+
+    if settings.as_json:
+        found = documents.document("Region", revision=revision, **intent.plain())
+        typer.echo(documents.pretty(found))
+        return
+    for key, value in {**intent.plain(), "revision": revision}.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        typer.echo(f"{key:<10}  {shown if shown not in ('', None) else '-'}")

@@ -267,6 +267,8 @@ def _write_derpctl_config(plan: Plan) -> None:
         "region": plan.options.region,
         "nodes": [{"name": node.name, "admin": node.admin} for node in plan.nodes],
     }
+    if plan.options.etcd:
+        tree["registry"] = {"etcd": {"endpoints": list(plan.options.etcd)}}
     if plan.ca_file is not None:
         tree["ca_file"] = str(plan.ca_file)
     text = yaml.safe_dump(tree, sort_keys=False)

@@ -16,7 +16,7 @@ from derpmesh.etcd.login import Credentials
 from derpmesh.etcd.tls import client_context
 from derpmesh.membership.errors import RegistryError, RegistryUnavailable
 from derpmesh.membership.keys import Keys
-from derpmesh.membership.model import Drain, Rule
+from derpmesh.membership.model import Drain, Member, Rule
 from derpmesh.membership.records import (
     BadRecord,
     ClientIntent,
@@ -42,6 +42,17 @@ class UnknownNode(RegistryError):
     def __str__(self) -> str:
         there = ", ".join(self.known) or "no node"
         return f"{self.name}: no such node in the region; there is {there}"
+
+
+@dataclass(eq=False)
+class AlreadyListed(RegistryError):
+    """There is a node of that name."""
+
+    name: str
+    author: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is in the region, as {self.author or 'somebody'} wrote"
 
 
 @dataclass(eq=False)
@@ -149,6 +160,24 @@ class Operator:
             return found[name].intent.model_copy(update={"drain": wish})
 
         return await self._change(name, change, with_others=wish is not None)
+
+    async def add(self, member: Member) -> tuple[str, int]:
+        """List a node, or list again one that was taken out; say at which revision.
+
+        Raises:
+            AlreadyListed: There is one of that name.
+            Contended: Others write it all the time.
+        """
+        for _ in range(ATTEMPTS):
+            before = (await self.nodes()).get(member.name)
+            if before is not None and not before.intent.removed:
+                raise AlreadyListed(member.name, before.intent.author)
+            intent = NodeIntent(node=member, author=self._author)
+            revision = before.revision if before is not None else 0
+            done = await self._put(intent, revision)
+            if done is not None:
+                return member.name, done
+        raise Contended(member.name)
 
     async def remove(self, name: str) -> Written:
         """Take a node out, so that it does not come back by itself.

@@ -92,6 +92,9 @@ class RegionIntent(Stored):
     order: list[str] = []
     """Names in the order of the map; those that are not in it follow, sorted."""
 
+    bring_home: bool = True
+    """Whether clients are moved back to the node that their map prefers."""
+
     author: str = ""
     """Who wrote this."""
 

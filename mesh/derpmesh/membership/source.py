@@ -170,9 +170,11 @@ def admin_url(config: DaemonConfig) -> str | None:
     """Give where other machines reach the admin listener, if they can.
 
     One that listens to every address is where clients find the node. Off loopback
-    there is always TLS.
+    there is always TLS. A node whose clients are all on its machine is asked there.
     """
     for address in map(parse_address, config.admin.listen):
+        if address.is_loopback and address.port and config.is_loopback:
+            return f"http://{address}"
         if not address.is_loopback:
             host = address.host
             if not host or ip_address(host).is_unspecified:

@@ -144,7 +144,7 @@ def test_overrides(options: Options):
     [
         ("limits.x=1", "limits.x = "),
         ("limits.connections=x", "limits.connections = 'x': input should be a valid "),
-        ("admission.mode=any", "admission = 'any': no source says who may relay"),
+        ("stun.listen=[x]", "stun.listen.0 = "),
     ],
 )
 def test_bad_overrides(options: Options, setting: str, message: str):

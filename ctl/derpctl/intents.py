@@ -1,0 +1,147 @@
+"""Writes what an operator wants of a region's clients and nodes into the registry."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from derpctl import registry
+from derpctl.config import CtlConfig
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpmesh.membership.errors import RegistryUnavailable
+from derpmesh.membership.model import Member, Rule
+from derpmesh.membership.operator import Operator
+from derpmesh.membership.records import RegionIntent
+from derpnode.wire.errors import BadKeyText
+from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
+
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRule:
+    """What is said of one client."""
+
+    key: NodeKey
+    rule: Rule
+    author: str
+    """Who said it."""
+
+    def members(self) -> dict[str, object]:
+        """Give it as JSON has it."""
+        key = node_key_text(self.key)
+        return {"key": key, "rule": self.rule, "author": self.author}
+
+
+async def ask(
+    config: CtlConfig, question: Callable[[Operator], Awaitable[_Value]]
+) -> _Value:
+    """Use the registry for one thing.
+
+    Raises:
+        CtlError: It cannot be had, or refuses.
+    """
+    try:
+        async with registry.opened(config) as operator:
+            return await question(operator)
+    except RegistryUnavailable as exc:
+        raise registry.unreachable(exc) from exc
+
+
+def client_key(text: str) -> NodeKey:
+    """Read the key of a client.
+
+    Raises:
+        CtlError: It is none. What was given is not shown: it may be a private key.
+    """
+    try:
+        return parse_node_key(text)
+    except BadKeyText as exc:
+        hint = "give nodekey: and 64 hex digits, as `tailscale status --json` does"
+        raise CtlError("KEY", str(exc), hint, Exit.USAGE) from None
+
+
+async def rule_clients(
+    config: CtlConfig, keys: Sequence[NodeKey], rule: Rule
+) -> list[tuple[NodeKey, int]]:
+    """Let clients in, keep them out, or say no more of them; give the revisions.
+
+    Raises:
+        CtlError: The registry cannot be had.
+    """
+
+    async def write(operator: Operator) -> list[tuple[NodeKey, int]]:
+        return [(key, await operator.rule(key, rule)) for key in keys]
+
+    return await ask(config, write)
+
+
+async def client_rules(config: CtlConfig) -> list[ClientRule]:
+    """List what is said of clients, sorted by key.
+
+    Raises:
+        CtlError: The registry cannot be had.
+    """
+    found = await ask(config, lambda operator: operator.clients())
+    return [
+        ClientRule(key, one.rule, one.author)
+        for key, one in sorted(found.items())
+        if one.rule != "none"
+    ]
+
+
+async def region(config: CtlConfig) -> tuple[RegionIntent, int]:
+    """Give what is wanted of the region, and at which revision that was written.
+
+    Raises:
+        CtlError: The registry cannot be had, or nobody has said anything yet.
+    """
+    found, revision = await ask(config, lambda operator: operator.region())
+    if found is None:
+        value, reason = f"region {config.region}", "the registry has no such region"
+        hint = "start a node of it, or: derpctl region set --name NAME"
+        raise CtlError(value, reason, hint, Exit.NOT_FOUND)
+    return found, revision
+
+
+async def set_region(
+    config: CtlConfig, changes: Mapping[str, object]
+) -> tuple[RegionIntent, int]:
+    """Change what is wanted of the region; give it, and the revision.
+
+    Raises:
+        CtlError: The registry cannot be had, or somebody else writes it too.
+    """
+
+    async def write(operator: Operator) -> tuple[RegionIntent, int]:
+        found, before = await operator.region()
+        name = f"region {config.region}"
+        if found is None:
+            found = RegionIntent(id=config.region, code=name, name=name)
+        intent = found.model_copy(update=dict(changes))
+        revision = await operator.put_region(intent, before)
+        if revision is None:
+            reason, hint = "somebody else writes it at the same time", "try again"
+            raise CtlError(name, reason, hint, Exit.REFUSED)
+        return intent, revision
+
+    return await ask(config, write)
+
+
+async def add_node(config: CtlConfig, member: Member) -> tuple[str, int]:
+    """List a node, or list it again; give its name and the revision.
+
+    Raises:
+        CtlError: It is listed already, or the registry cannot be had.
+    """
+    return await ask(config, lambda operator: operator.add(member))
+
+
+async def remove_node(config: CtlConfig, name: str) -> int:
+    """Take a node out, so that it does not come back by itself; give the revision.
+
+    Raises:
+        CtlError: There is none of that name, or the registry cannot be had.
+    """
+    return (await ask(config, lambda operator: operator.remove(name))).revision

@@ -1,0 +1,68 @@
+"""The registry of a region, as an operator at this machine uses it."""
+
+import getpass
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from derpctl.config import CtlConfig
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpmesh.membership.errors import RegistryError, RegistryUnavailable
+from derpmesh.membership.operator import Operator, UnknownNode, operating
+from derpmesh.membership.records import BadRecord
+from derpnode.errors import ConfigError
+
+
+def author() -> str:
+    """Say who writes: others read it in the registry."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = "derpctl"
+    return f"{user}@{socket.gethostname()}"
+
+
+@asynccontextmanager
+async def opened(config: CtlConfig) -> AsyncGenerator[Operator]:
+    """Use the registry until the block ends.
+
+    Raises:
+        CtlError: There is none, or it refuses; says what to do.
+        RegistryUnavailable: It does not answer.
+    """
+    etcd = config.registry.etcd
+    if etcd is None:
+        value = "registry"
+        reason = "derpctl's configuration names none to write to"
+        hint = (
+            "add registry: {etcd: {endpoints: [URL]}}; a region in a file is steered "
+            "by editing that file"
+        )
+        raise CtlError(value, reason, hint, Exit.CONFIG)
+    try:
+        async with operating(etcd, config.region, author()) as operator:
+            yield operator
+    except ConfigError as exc:
+        raise CtlError(exc.setting, exc.reason, exc.hint, Exit.CONFIG) from exc
+    except RegistryUnavailable:
+        raise
+    except UnknownNode as exc:
+        hint = f"there is {', '.join(exc.known) or 'none'}"
+        reason = f"not in region {config.region}, as the registry has it"
+        raise CtlError(exc.name, reason, hint, Exit.NOT_FOUND) from exc
+    except RegistryError as exc:
+        value, hint = (
+            f"region {config.region}",
+            "look who else steers it, and try again",
+        )
+        raise CtlError(value, str(exc), hint, Exit.REFUSED) from exc
+    except BadRecord as exc:
+        hint = "mend it with etcdctl; no other record is spoiled by it"
+        raise CtlError(exc.key, exc.reason, hint, Exit.INVALID) from exc
+
+
+def unreachable(exc: RegistryUnavailable) -> CtlError:
+    """Say that a command ends here as the registry is away."""
+    hint = "check registry.etcd in derpctl's configuration, and that etcd runs"
+    return CtlError("registry", exc.reason, hint, Exit.UNREACHABLE)

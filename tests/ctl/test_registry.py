@@ -1,0 +1,226 @@
+"""Commands that write what is wanted into a real etcd, which real nodes follow."""
+
+import json
+import os
+import time
+
+import pytest
+
+from derpctl.config import load_ctl_config
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpctl.members import member_of
+from tests.ctl.regions import admins
+from tests.mesh.region import cluster, fresh_key
+from tests.mesh.stewards import running_etcd
+
+
+LETTERS = "abc"
+
+
+@pytest.fixture
+def etcd(tmp_path):
+    """An etcd that may be killed."""
+    with running_etcd(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def region(beside, configured, etcd):
+    """Three nodes that recorded themselves; derpctl knows the first and the etcd."""
+    found = beside.start(cluster())
+    settings = {"etcd": {"endpoints": [etcd.url], "ttl": 5}}
+
+    async def begin():
+        nodes = [found.place(letter) for letter in LETTERS]
+        for node in nodes:
+            node.configure(registry=settings)
+            await found.start(node)
+        await found.linked(*nodes)
+
+    beside.run(begin())
+    nodes = [found.nodes[letter] for letter in LETTERS]
+    return found, configured(
+        **admins(nodes[:1]), extra={"registry": {"etcd": {"endpoints": [etcd.url]}}}
+    )
+
+
+def eventually(condition, within: float = 10.0) -> None:
+    """Wait until something is true in the loop beside the test."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+pytestmark = pytest.mark.interop
+
+
+def test_nodes_are_found(derpctl, region):
+    """Those that are not configured are known by those that are."""
+    _, path = region
+    eventually(lambda: derpctl("--config", path, "status").code == 0)
+    document = json.loads(derpctl("--config", path, "status", "-o", "json").out)
+    assert [item["name"] for item in document["items"]] == ["900a", "900b", "900c"]
+    assert [item["alive"] for item in document["items"]] == [True] * 3
+    assert (document["serving"], document["expected"]) == (3, 3)
+    assert derpctl("--config", path, "node", "show", "900c").code == 0
+
+
+def test_no_node_is_configured(derpctl, region, configured, etcd):
+    """The registry knows them; without it there is nobody to ask."""
+    path = configured(extra={"registry": {"etcd": {"endpoints": [etcd.url]}}})
+    listed = derpctl("--config", path, "node", "list")
+    assert (listed.code, listed.err) == (0, "")
+    rows = [line.split()[:2] for line in listed.out.splitlines()[1:]]
+    assert rows == [["900a", "serving"], ["900b", "serving"], ["900c", "serving"]]
+    etcd.kill()
+    ended = derpctl("--config", path, "node", "list")
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err.startswith("derpctl: registry: ")
+
+
+def test_drain_is_wished_for(derpctl, beside, region):
+    """The node follows, every node sees it, and a second one is refused."""
+    found, path = region
+    a, b, _ = found.nodes.values()
+    person = beside.run(found.connect(b))
+    drain = ("node", "drain", "900b", "--wait", "--grace", "2")
+    ended = derpctl("--config", path, *drain, "-o", "json")
+    document = json.loads(ended.out)
+    assert (ended.code, document["state"], document["clients"]) == (0, "drained", 0)
+    assert document["revision"] > 0
+    assert "900b: wished for in the registry, revision" in ended.err
+    assert "900b: 0 clients left" in ended.err
+    assert person.ended
+    assert b.node.state == "drained"
+    eventually(lambda: a.node.region.membership()["drains"] == ["900b"])
+    ended = derpctl("--config", path, "node", "drain", "900c")
+    assert (ended.code, ended.out) == (6, "")
+    assert "900b is drained already, and two would be many" in ended.err
+    assert derpctl("--config", path, "status").code == 9
+    ended = derpctl("--config", path, "node", "undrain", "900b")
+    assert (ended.code, ended.out) == (0, "900b: serving\n")
+    eventually(lambda: a.node.region.membership()["drains"] == [])
+
+
+def test_etcd_is_away(derpctl, region, etcd):
+    """The node is told itself, and what needs the registry says so."""
+    found, path = region
+    etcd.kill()
+    ended = derpctl("--config", path, "node", "drain", "900a", "--wait", "--grace", "1")
+    assert (ended.code, ended.out) == (0, "900a: drained, 0 clients left\n")
+    assert "telling 900a itself" in ended.err
+    ended = derpctl("--config", path, "node", "undrain", "900a", "-o", "json")
+    assert json.loads(ended.out)["revision"] is None
+    assert found.nodes["a"].node.state == "serving"
+    status = derpctl("--config", path, "status")
+    assert status.code == 0
+    assert "the last good one stays in force" in status.out
+    key = f"nodekey:{os.urandom(32).hex()}"
+    for command in (("client", "deny", key), ("client", "list"), ("region", "show")):
+        ended = derpctl("--config", path, *command)
+        assert (ended.code, ended.out) == (4, "")
+        assert ended.err.startswith("derpctl: registry: ")
+
+
+def test_client_is_denied(derpctl, beside, region):
+    """It is cut, listed, and let in again when it is forgotten."""
+    found, path = region
+    private = fresh_key()
+    person = beside.run(found.connect(found.nodes["c"], private))
+    key = f"nodekey:{person.key.hex()}"
+    ended = derpctl("--config", path, "client", "deny", key)
+    assert ended.code == 0
+    assert ended.out.startswith(f"{key}: deny, revision ")
+    eventually(lambda: person.ended, within=5.0)
+    listed = derpctl("--config", path, "client", "list", "-o", "json")
+    [item] = json.loads(listed.out)["items"]
+    assert (item["key"], item["rule"], "@" in item["author"]) == (key, "deny", True)
+    assert derpctl("--config", path, "client", "allow", key).code == 0
+    assert f"{key}  allow" in derpctl("--config", path, "client", "list").out
+    ended = derpctl("--config", path, "client", "forget", key, "-o", "json")
+    assert json.loads(ended.out)["items"][0]["rule"] == "none"
+    assert derpctl("--config", path, "client", "list").out == "KEY  RULE  AUTHOR\n"
+
+
+def test_node_is_taken_out_and_listed_again(derpctl, region):
+    """Not while it serves; its siblings let go of it, and it of them."""
+    found, path = region
+    a, _, c = found.nodes.values()
+    ended = derpctl("--config", path, "node", "remove", "900c")
+    assert (ended.code, "900c" in ended.err, "drain" in ended.err) == (6, True, True)
+    derpctl("--config", path, "node", "drain", "900c", "--wait")
+    ended = derpctl("--config", path, "node", "remove", "900c")
+    assert (ended.code, ended.out.startswith("900c: taken out")) == (0, True)
+    eventually(lambda: a.ups == {"900b"})
+    eventually(lambda: c.ups == set())
+    assert derpctl("--config", path, "node", "remove", "900c").code == 5
+    member = c.member
+    add = ("--host", member.host, "--ipv6", "none", "--derp-port", "4433")
+    ended = derpctl("--config", path, "node", "add", "900c", *add, "--pin", member.pin)
+    assert (ended.code, ended.out.startswith("900c: listed")) == (0, True)
+    eventually(lambda: a.ups == {"900b", "900c"})
+    ended = derpctl("--config", path, "node", "add", "900c", *add)
+    assert (ended.code, "900c is in the region" in ended.err) == (6, True)
+
+
+def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):
+    """Another one says why it is not recorded, and joins once it is listed."""
+    found, path = region
+    shown = derpctl("--config", path, "region", "show", "-o", "json")
+    assert (json.loads(shown.out)["join"], shown.code) == ("open", 0)
+    ended = derpctl("--config", path, "region", "set", "--join", "listed")
+    assert (ended.code, "join        listed" in ended.out) == (0, True)
+    d = found.place("d")
+    d.configure(registry={"etcd": {"endpoints": [etcd.url], "ttl": 5}})
+    beside.run(found.start(d))
+    eventually(lambda: any("listed nodes only" in n for n in d.node.region.notes()))
+    member = d.member
+    add = ("--host", member.host, "--ipv6", "none", "--derp-port", "4433")
+    assert (
+        derpctl("--config", path, "node", "add", "900d", *add, "--pin", d.pin).code == 0
+    )
+    eventually(lambda: d.ups == {"900a", "900b", "900c"}, within=20.0)
+    assert derpctl("--config", path, "region", "set").code == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "option"),
+    [
+        ({"host": None}, "--host: missing"),
+        ({"host": "a.example.com", "derp_port": 0}, "--derp-port = 0"),
+        ({"host": "a.example.com", "pin": "sha1:12"}, "--pin = 'sha1:12'"),
+        ({"host": "a b"}, "--host = 'a b'"),
+        ({"host": "a.example.com", "ipv4": "::1"}, "--ipv4 = '::1'"),
+    ],
+)
+def test_what_is_wrong_with_a_node(said, option):
+    """The option is named."""
+    with pytest.raises(CtlError) as caught:
+        member_of("900d", said)
+    assert str(caught.value).startswith(option)
+    assert caught.value.exit is Exit.USAGE
+
+
+def test_no_registry_to_write_to(derpctl, configured):
+    """It is said what to add to which file."""
+    path = configured(_900a="unix:/none")
+    assert load_ctl_config(path).registry.etcd is None
+    ended = derpctl("--config", path, "client", "list")
+    assert (ended.code, "add registry: {etcd:" in ended.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("registry", "said"),
+    [
+        ({"file": "/etc/region.yaml"}, "registry.file: nodes read"),
+        ({"etcd": {"endpoints": ["127.0.0.1:1"]}}, "registry.etcd.endpoints.0"),
+        ({"etcd": {"endpoints": []}}, "registry.etcd.endpoints"),
+    ],
+)
+def test_registry_that_cannot_be_used(derpctl, configured, registry, said):
+    """The setting is named: 3."""
+    path = configured(_900a="unix:/none", extra={"registry": registry})
+    ended = derpctl("--config", path, "status")
+    assert (ended.code, said in ended.err) == (3, True)
