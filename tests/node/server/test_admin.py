@@ -27,6 +27,7 @@ PAGES = {
     "/v1/node": "application/json",
     "/v1/status": "application/json",
     "/v1/clients": "application/json",
+    "/v1/events": "application/json",
 }
 HEALTH = ["/livez", "/readyz"]
 
