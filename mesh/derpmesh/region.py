@@ -13,9 +13,11 @@ from derpmesh.link.links import Links
 from derpmesh.link.peering import NODE_STATE
 from derpmesh.link.plan import targets
 from derpmesh.membership.model import Membership
+from derpmesh.membership.news import tell_changes, tell_held
 from derpmesh.membership.snapshot import Snapshots
 from derpmesh.membership.source import Source
 from derpmesh.membership.watcher import memberships
+from derpnode.kinds import Kind
 from derpnode.node import Node
 from derpnode.wire.frames import encode_frame
 from derpnode.wire.keys import MeshKey
@@ -66,6 +68,7 @@ class MeshRegion:
             routes=node.switchboard.links,
             clock=time.monotonic,
             spawn=node.spawn,
+            journal=node.journal,
         )
         node.switchboard.watched = self._watched
         node.region = self
@@ -117,6 +120,9 @@ class MeshRegion:
         membership = hold.confirm()
         if membership is not None:
             logger.warning("region: confirmed: %s let go", ", ".join(let_go))
+            for name in let_go:
+                text = "an operator said that it was meant"
+                self._node.journal.add(Kind.CONFIRMED, name, text)
             self._apply(membership)
         return let_go
 
@@ -173,6 +179,8 @@ class MeshRegion:
         await asyncio.sleep(BOOT_PATIENCE)
         if self._kept is not None and self._membership is None:
             logger.warning("region: the registry does not answer; using the snapshot")
+            text = f"revision {self._kept.revision}, as the registry does not answer"
+            self._node.journal.add(Kind.SNAPSHOT_USED, text=text)
             self._is_snapshot = True
             self._apply(self._kept)
 
@@ -184,16 +192,23 @@ class MeshRegion:
         if hold is not None and set(hold.held) - set(before):
             names = ", ".join(hold.held)
             logger.warning("region: %s vanished from the registry; held", names)
+        if hold is not None:
+            tell_held(self._node.journal, before, hold.held, found)
         self._apply(membership)
         await asyncio.to_thread(self._snapshots.save, membership)
 
     def _lost(self, reason: str) -> None:
+        if not reason:
+            self._node.journal.add(Kind.REGISTRY_BACK, text="it answers again")
+        elif not self._failure:  # what fails next, it fails for the same cause
+            self._node.journal.add(Kind.REGISTRY_LOST, text=reason)
         self._failure = reason
 
     def _apply(self, membership: Membership | None) -> None:
         if membership is not None:
             names = ", ".join(membership.members) or "nobody"
             logger.info("region: revision %d: %s", membership.revision, names)
+            tell_changes(self._node.journal, self._membership, membership)
             self._check_own(membership)
             members = membership.members.values()
             self._node.plane.spare(
