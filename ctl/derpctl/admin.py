@@ -20,6 +20,7 @@ _MAX_BODY = 4 * 1024 * 1024
 _OK = 200
 _DENIED = (401, 403)
 _REFUSED = 409
+_STOPPING = 503
 
 
 @dataclass(eq=False)
@@ -265,10 +266,31 @@ class Admin:
         """
         return await self._document("/v1/undrain", CommandView, method="POST")
 
-    async def _document(
-        self, path: str, kind: type[_Document], method: str = "GET"
+    async def document(
+        self,
+        path: str,
+        kind: type[_Document],
+        query: Mapping[str, str] | None = None,
     ) -> _Document:
-        status, body = await self._ask(path, method)
+        """Ask for what another module reads.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        return await self._document(path, kind, query=query)
+
+    async def _document(
+        self,
+        path: str,
+        kind: type[_Document],
+        method: str = "GET",
+        query: Mapping[str, str] | None = None,
+    ) -> _Document:
+        asked = f"{path}?{urlencode(query)}" if query else path
+        status, body = await self._ask(asked, method)
+        if status == _STOPPING:
+            reason = " ".join(body.decode("utf-8", "replace").split())
+            raise AdminFailed(self.url, reason, "ask again once it runs")
         if status == _REFUSED:
             raise CommandRefused(" ".join(body.decode("utf-8", "replace").split()))
         if status in _DENIED:

@@ -14,6 +14,7 @@ import typer
 from derpctl.commands import (
     completion,
     demo,
+    events,
     key,
     mesh,
     node,
@@ -83,6 +84,7 @@ def root(
 
 app.command()(demo.demo)
 app.command()(status.status)
+app.command(epilog=events.EPILOG)(events.events)
 app.add_typer(region.app)
 app.add_typer(node.app)
 app.add_typer(mesh.app)

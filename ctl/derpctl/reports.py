@@ -104,6 +104,29 @@ async def confirm_all(config: CtlConfig, *, timeout: float) -> list[Confirmed]: 
     return list(await asyncio.gather(*map(one, config.nodes)))
 
 
+async def every_admin(
+    config: CtlConfig,
+    *,
+    timeout: float,  # noqa: ASYNC109 - of each question
+    only: Sequence[str] = (),
+) -> dict[str, Admin]:
+    """Give the admin listener of every node by its name, in the order of the map.
+
+    Args:
+        config: derpctl's own.
+        timeout: Seconds that an answer may take.
+        only: Names of the nodes that are wanted; none: all of them.
+
+    Raises:
+        CtlError: There is no such node, or the token cannot be read.
+    """
+    token = read_token(config.token_file)
+    nodes = [node_named(config, name) for name in only] or config.nodes
+    return {
+        node.name: Admin(node.admin, timeout, token, config.ca_file) for node in nodes
+    }
+
+
 def admin_of(config: CtlConfig, name: str, *, timeout: float) -> Admin:
     """Give the admin listener of one node.
 
