@@ -20,7 +20,7 @@ from derpmesh.membership.watcher import memberships
 from derpnode.kinds import Kind
 from derpnode.node import Node
 from derpnode.wire.frames import encode_frame
-from derpnode.wire.keys import MeshKey
+from derpnode.wire.keys import MeshKey, NodeKey
 
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,10 @@ class MeshRegion:
             dataclasses.asdict(status) | {"state": status.state.value}
             for status in self._links.statuses()
         ]
+
+    def announced(self) -> dict[str, frozenset[NodeKey]]:
+        """See the port."""
+        return self._links.announced()
 
     def membership(self) -> dict[str, object]:
         """Describe the membership in force and where it is from, for JSON."""

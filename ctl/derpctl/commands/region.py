@@ -2,6 +2,7 @@
 
 import typer
 
+from derpctl.commands.check import check
 from derpctl.settings import OutputOption, TimeoutOption, settings_of
 
 
@@ -11,6 +12,9 @@ app = typer.Typer(name="region", no_args_is_help=True, rich_markup_mode=None)
 @app.callback()
 def group() -> None:
     """Look after the region as a whole."""
+
+
+app.command()(check)
 
 
 @app.command()

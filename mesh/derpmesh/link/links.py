@@ -23,7 +23,7 @@ from derpnode.plane.contract import (
 from derpnode.relay.relay import Relay
 from derpnode.server.journal import Journal
 from derpnode.server.switchboard import LinkEvents
-from derpnode.wire.keys import MeshKey, PrivateKey
+from derpnode.wire.keys import MeshKey, NodeKey, PrivateKey
 
 
 logger = logging.getLogger(__name__)
@@ -133,6 +133,14 @@ class Links:
         """Describe every link, in the order of the map."""
         now = self._clock()
         return [link.status(now) for link in self._links.values()]
+
+    def announced(self) -> dict[str, frozenset[NodeKey]]:
+        """Give the keys that each peer has announced; of the links that are up."""
+        return {
+            name: self._relay.announced_by(link.connection)
+            for name, link in self._links.items()
+            if link.state is LinkState.UP and link.connection is not None
+        }
 
     @property
     def serving(self) -> int:

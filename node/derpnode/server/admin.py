@@ -46,6 +46,7 @@ from derpnode.server.eventspage import (
 from derpnode.server.exposition import CONTENT_TYPE, exposition
 from derpnode.server.facts import NodeFacts
 from derpnode.server.metrics import EventLoopLag, make_registry
+from derpnode.server.presencepage import presences
 from derpnode.server.status import (
     Document,
     go_json,
@@ -124,6 +125,7 @@ class AdminServer:
             "/v1/clients": Page(Access.DETAILS, self._v1_clients),
             "/v1/links": Page(Access.DETAILS, self._links),
             "/v1/membership": Page(Access.DETAILS, self._membership),
+            "/v1/presence": Page(Access.DETAILS, self._presence),
             "/v1/events": Page(Access.DETAILS, self._events),
             "/v1/drain": Page(Access.DETAILS, self._command(drain), "POST"),
             "/v1/undrain": Page(Access.DETAILS, self._command(undrain), "POST"),
@@ -281,6 +283,11 @@ class AdminServer:
 
     def _membership(self, _: web.BaseRequest) -> web.Response:
         return _json(self._facts.region.membership())
+
+    async def _presence(self, _: web.BaseRequest) -> web.Response:
+        """Answer off the loop: there may be a hundred thousand keys."""
+        text = await asyncio.to_thread(presences(self._facts).json)
+        return web.Response(text=text, content_type="application/json")
 
     async def _events(self, request: web.BaseRequest) -> web.Response:
         try:

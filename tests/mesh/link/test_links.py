@@ -133,6 +133,7 @@ def test_keys_of_a_link_have_routes(world):
     world.frame(connection, FrameType.PEER_GONE, C_KEY + b"\0")
     assert world.told.routes == {A_KEY: Link(connection)}
     assert world.status("900b").keys == 1
+    assert world.links.announced() == {"900b": {A_KEY}}
 
 
 def test_keys_vanish_with_their_link(world):

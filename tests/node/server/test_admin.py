@@ -28,6 +28,7 @@ PAGES = {
     "/v1/status": "application/json",
     "/v1/clients": "application/json",
     "/v1/events": "application/json",
+    "/v1/presence": "application/json",
 }
 HEALTH = ["/livez", "/readyz"]
 
