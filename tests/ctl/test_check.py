@@ -16,6 +16,9 @@ from derpnode.wire.keys import NodeKey, node_key_text, short_key
 from tests.ctl.regions import admins, start
 from tests.ctl.standins import AdminStandIn, admin, link
 from tests.mesh.region import Cluster, LocalNode, cluster, until
+from tests.support.etcd import cluster as etcd_cluster
+from tests.support.etcd import require_etcd
+from tests.support.peers import MissingTool
 
 
 def key(number: int) -> str:
@@ -160,6 +163,38 @@ def test_probers_are_told_of_too():
         "900b": Answer(PresenceView.model_validate(said)),
     }
     assert list(judge([look], []).findings) == []
+
+
+def test_static_peers():
+    """A link that has no name but a URL is of whoever is there; a derper is nobody."""
+    where = {"HostName": "b.example.com", "IPv4": "192.0.2.2", "DERPPort": 4433}
+    links = {
+        "https://192.0.2.2:4433": [TWO],
+        "https://derp.example.com": [ONE],
+        "https://192.0.2.2:port": [ONE],
+    }
+    said = a().presence() | {"links": links}
+    look = {
+        "900a": Answer(PresenceView.model_validate(said)),
+        "900b": b(TWO).answer(),
+    }
+    view = StatusView(
+        node=NodeView(name="900b", region=RegionView(id=900), map_entry=where)
+    )
+    reports = [a().report(), Report("900b", "unix:/x", view, links=())]
+    assert list(judge([look], reports).findings) == []
+    member = {"links": {**said["links"], "900b": [SERVERS["900a"]]}}
+    look["900a"] = Answer(PresenceView.model_validate(said | member))
+    [found, _] = judge([look], reports).findings
+    assert found == Finding(Rule.NOT_KNOWN, "900a", "900b", TWO)
+
+
+def test_names_that_derpctl_has_of_its_own():
+    """Nodes go by what the operator calls them, however they call each other."""
+    look = {"here": a(ONE, believed={TWO}).answer(), "there": b(TWO).answer()}
+    assert list(judge([look], []).findings) == [
+        Finding(Rule.NOT_KNOWN, "there", "here", ONE)
+    ]
 
 
 def test_what_is_under_way_is_no_difference():
@@ -511,3 +546,29 @@ def test_memberships_of_real_nodes(beside, region, trio, real):
     assert [one["text"] for one in found["items"]] == [
         "the members are others: 900a, 900b: 900a, 900b, 900c; 900c: 900b, 900c"
     ]
+
+
+@pytest.mark.interop
+def test_real_nodes_of_etcd_agree(beside, region, derpctl, configured, tmp_path):
+    """Nodes that came one after the other have the same region, at any revision."""
+    try:
+        require_etcd()
+    except MissingTool as missing:
+        pytest.skip(str(missing))
+    etcd = etcd_cluster(tmp_path)
+    try:
+        [server] = etcd.start().servers
+        nodes = [region.place(letter) for letter in "abc"]
+        for node in nodes:
+            node.configure(registry={"etcd": {"endpoints": [server.url], "ttl": 5}})
+            beside.run(region.start(node))
+        beside.run(region.linked(*nodes))
+        beside.run(meet(region, nodes))
+        path = configured(**admins(nodes))
+        ended = derpctl("--config", path, "region", "check", "--looks", 2)
+        # They must have ended before etcd does.
+        beside.run(region.end())
+    finally:
+        etcd.kill()
+    assert ended.code == 0
+    assert ended.out.startswith("region 900 · consistent · nodes 3/3 · mesh 6/6")

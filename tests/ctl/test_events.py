@@ -129,6 +129,16 @@ def test_node_that_does_not_answer(events):
     assert ended.err.startswith("derpctl: 900c: unix:/none/c.sock: no such file")
 
 
+def test_node_that_stops(derpctl, beside, configured):
+    """It says so itself, and that is passed on."""
+    stopping = web.Response(status=503, text="the node is stopping\n")
+    url = beside.start(admin(AdminStandIn(raw={"/v1/events": stopping})))
+    ended = derpctl("--config", configured(_900a=url), "events")
+    assert ended.code == 4
+    said = f"derpctl: 900a: {url}: the node is stopping; ask again once it runs\n"
+    assert ended.err == said
+
+
 def test_nobody_answers(derpctl, configured):
     """4; a table without rows."""
     ended = derpctl("--config", configured(_900a="unix:/none/a.sock"), "events")

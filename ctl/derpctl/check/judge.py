@@ -10,12 +10,14 @@ from typing import TypeVar
 
 from derpctl.check.findings import Conclusion, Finding, Rule, Verdict
 from derpctl.check.looks import Look
+from derpctl.check.peers import places, presences
 from derpctl.check.views import PresenceView
 from derpctl.links import link_rows
 from derpctl.reports import Report
 
 
 _Value = TypeVar("_Value")
+_Told = Mapping[str, PresenceView]
 
 
 def judge(looks: Sequence[Look], reports: Sequence[Report]) -> Conclusion:
@@ -25,18 +27,19 @@ def judge(looks: Sequence[Look], reports: Sequence[Report]) -> Conclusion:
         looks: What they said, one look after the other; one at least.
         reports: How they fare, which says why a link is not up.
     """
-    last = looks[-1]
+    last, where = looks[-1], places(reports)
+    told = [presences(look, where) for look in looks]
     findings = [
         *_silent(last),
-        *_server_keys(last),
+        *_server_keys(told[-1]),
         *_contradictions(looks),
         *_memberships(looks),
-        *_unlinked(looks, reports),
-        *_lasting(looks),
+        *_unlinked(told, reports, list(permutations(last, 2))),
+        *_lasting(told),
     ]
-    answers = [one.presence for one in last.values() if one.presence is not None]
+    answers = list(told[-1].values())
     pairs = list(permutations(last, 2))
-    up = sum(_is_linked(last, *pair) for pair in pairs)
+    up = sum(_is_linked(told[-1], *pair) for pair in pairs)
     return Conclusion(
         _verdict(findings, answered=len(answers), links=len(pairs), up=up),
         looks=len(looks),
@@ -69,12 +72,8 @@ def _silent(look: Look) -> Iterator[Finding]:
             yield Finding(Rule.SILENT, name, detail=answer.error)
 
 
-def _server_keys(look: Look) -> Iterator[Finding]:
-    keys = {
-        name: answer.presence.server_key
-        for name, answer in look.items()
-        if answer.presence is not None
-    }
+def _server_keys(told: _Told) -> Iterator[Finding]:
+    keys = {name: presence.server_key for name, presence in told.items()}
     for names in _grouped(keys).values():
         if len(names) > 1:
             detail = f"{', '.join(names)} have the same server key"
@@ -112,51 +111,43 @@ def _notes(look: Look, reports: Sequence[Report]) -> Iterator[str]:
 # What every look shows.
 
 
-def _unlinked(looks: Sequence[Look], reports: Sequence[Report]) -> Iterator[Finding]:
+def _unlinked(
+    told: Sequence[_Told],
+    reports: Sequence[Report],
+    pairs: Sequence[tuple[str, str]],
+) -> Iterator[Finding]:
     why = {(row.watcher, row.watched): row for row in link_rows(reports)}
-    for pair in permutations(looks[-1], 2):
-        is_told = all(look[pair[0]].presence is not None for look in looks)
-        if is_told and not any(_is_linked(look, *pair) for look in looks):
+    for pair in pairs:
+        is_told = all(pair[0] in look for look in told)
+        if is_told and not any(_is_linked(look, *pair) for look in told):
             row = why.get(pair)
             detail = str(row) if row is not None and not row.is_up else ""
             yield Finding(Rule.NOT_LINKED, *pair, detail=detail)
 
 
-def _is_linked(look: Look, name: str, other: str) -> bool:
-    presence = look[name].presence
-    return presence is not None and _peer(look, other) in presence.links
+def _is_linked(told: _Told, name: str, other: str) -> bool:
+    return name in told and other in told[name].links
 
 
-def _peer(look: Look, name: str) -> str:
-    """Give what a node is called by others, where derpctl's name is another one."""
-    presence = look[name].presence
-    return presence.name if presence is not None else name
-
-
-def _lasting(looks: Sequence[Look]) -> list[Finding]:
+def _lasting(told: Sequence[_Told]) -> list[Finding]:
     """Give the differences of presence that are there at every look."""
-    found = set(_differences(looks[0]))
-    for look in looks[1:]:
+    found = set(_differences(told[0]))
+    for look in told[1:]:
         found &= set(_differences(look))
     return sorted(found, key=lambda one: (one.node, one.peer, one.rule, one.key))
 
 
-def _differences(look: Look) -> Iterator[Finding]:
-    for name, other in permutations(look, 2):
-        here, there = look[name].presence, look[other].presence
-        if here is not None and there is not None and _is_linked(look, name, other):
-            yield from _between(name, here, other, there)
-
-
-def _between(
-    name: str, here: PresenceView, other: str, there: PresenceView
-) -> Iterator[Finding]:
-    """Compare what one node believes of another with what that one says."""
-    believed, is_so = here.links[there.name], there.is_to_be_known_by(here)
-    for key in is_so - believed:
-        yield Finding(Rule.NOT_KNOWN, name, other, key)
-    for key in believed - is_so:
-        yield Finding(Rule.NOT_THERE, name, other, key)
+def _differences(told: _Told) -> Iterator[Finding]:
+    """Compare what each node believes of each other with what that one says."""
+    for name, other in permutations(told, 2):
+        here, there = told[name], told[other]
+        if other not in here.links:
+            continue
+        believed, is_so = here.links[other], there.is_to_be_known_by(here)
+        for key in is_so - believed:
+            yield Finding(Rule.NOT_KNOWN, name, other, key)
+        for key in believed - is_so:
+            yield Finding(Rule.NOT_THERE, name, other, key)
 
 
 # Membership.

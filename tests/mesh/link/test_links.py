@@ -146,6 +146,7 @@ def test_keys_vanish_with_their_link(world):
     assert world.told.routes == {B_KEY: Client(1)}
     assert world.told.told(1) == [Gone(A_KEY)]
     assert world.status("900b").keys == 0
+    assert world.links.announced() == {}
 
 
 def test_keys_that_another_link_knows_stay(world):
