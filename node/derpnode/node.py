@@ -66,6 +66,8 @@ class Node:
         ConfigError: Something it needs cannot be used; nothing was started.
     """
 
+    _trouble = ""  # why it is not ready, as was told; empty: it was told to be
+
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self.version = __version__
@@ -352,7 +354,7 @@ class Node:
             return
         if not ready:
             self._ports.close_public()
-            self.journal.add(Kind.UNREADY, text=self.readiness.failure or "")
+            self._unready(self.readiness.failure or "")
         elif self._ports.is_public:
             logger.info("node %s: serving", self.config.node.name)
             self._serves()
@@ -366,11 +368,17 @@ class Node:
         except ConfigError as exc:  # somebody took the port meanwhile
             logger.warning("%s; trying again", exc)
             self.readiness.failed(str(exc))
-            self.journal.add(Kind.UNREADY, text=str(exc))
+            self._unready(str(exc))
         else:
             self._serves()
 
+    def _unready(self, trouble: str) -> None:
+        if trouble != self._trouble:  # or each attempt would be an event
+            self.journal.add(Kind.UNREADY, text=trouble)
+        self._trouble = trouble
+
     def _serves(self) -> None:
+        self._trouble = ""
         self.journal.add(Kind.SERVING, text="it takes clients")
 
     # Small events.

@@ -1,10 +1,13 @@
 """What nodes of a real region tell of what happens to it."""
 
+import base64
+
 import pytest
 
 from derpmesh.membership.keys import Keys
 from derpmesh.membership.snapshot import Snapshots
-from tests.mesh.region import REGION, LocalNode, cluster, until
+from derpnode.wire.keys import NodeKey, short_key
+from tests.mesh.region import REGION, LocalNode, cluster, routes, until
 from tests.support.etcd import cluster as etcd_cluster
 from tests.support.etcd import deleting, require_etcd, transaction
 from tests.support.peers import MissingTool
@@ -29,6 +32,11 @@ def told(node: LocalNode, *kinds: str, after: int = 0) -> list[tuple[str, str]]:
     ]
 
 
+def texts(key: NodeKey) -> tuple[str, ...]:
+    """Give how a key may be written."""
+    return key.hex(), short_key(key).strip("[]"), base64.b64encode(key).decode()
+
+
 async def kept(node: LocalNode) -> None:
     """Wait until what is in force is on disk, which goes on beside a test's end."""
     snapshots = Snapshots(node.folder, REGION.id)
@@ -45,8 +53,12 @@ async def test_members_and_links(region):
     await region.linked(a, b)
     region.write(a, b, c)
     await region.linked(a, b, c)
+    person = await region.connect(a)
+    await until(lambda: person.key in routes(b))
     region.write(a, b)
     await until(lambda: ("member_lost", "900c") in told(a, "member_lost"))
+    _, page = await a.ask("/v1/events")
+    assert not any(text in str(page) for text in texts(person.key))
     assert told(a, "member_joined", "member_lost") == [
         ("member_joined", "900a"),
         ("member_joined", "900b"),
