@@ -152,7 +152,7 @@ def test_client_that_is_not_there():
     """Who believes whom where."""
     [found] = findings((a(believed={TWO}), b()))
     assert found == Finding(Rule.NOT_THERE, "900a", "900b", TWO)
-    assert found.text(reveal=False).endswith(" on 900b, which has it not")
+    assert found.text(reveal=False).endswith(" on 900b, which does not have it")
 
 
 def test_probers_are_told_of_too():
@@ -354,7 +354,7 @@ def test_different(check):
         "region 900 · different · nodes 2/2 · mesh 2/2 · clients 1 · looks 2\n"
         "900a: 2 keys known\n"
         f"900b does not know {one}, which is on 900a\n"
-        f"900b believes {two} on 900a, which has it not\n"
+        f"900b believes {two} on 900a, which does not have it\n"
     )
     assert TWO in check("--reveal", **said).out
 
@@ -489,7 +489,7 @@ def test_route_that_nobody_announced(beside, region, trio, real):
             "peer": "900b",
             "key": node_key_text(stranger),
             "text": f"900a believes {node_key_text(stranger)} on 900b,"
-            " which has it not",
+            " which does not have it",
         }
     ]
 

@@ -88,7 +88,8 @@ class Finding:
             case Rule.NOT_KNOWN:
                 return f"{self.node} does not know {key}, which is on {self.peer}"
             case Rule.NOT_THERE:
-                return f"{self.node} believes {key} on {self.peer}, which has it not"
+                where = f"{self.peer}, which does not have it"
+                return f"{self.node} believes {key} on {where}"
             case Rule.NOT_LINKED:
                 return self.detail or f"{self.node} to {self.peer}: not up"
             case _:

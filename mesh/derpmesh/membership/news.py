@@ -13,7 +13,7 @@ def tell_changes(
     """Note who joined, left and changed; with nothing before, all have joined."""
     were = before.members if before is not None else {}
     revision = after.revision
-    for name in were.keys() - after.members.keys():
+    for name in (name for name in were if name not in after.members):
         struck = name in after.struck
         text = "an operator took it out" if struck else "it is not in the registry"
         journal.add(Kind.MEMBER_LOST, name, text, revision=revision, struck=struck)
