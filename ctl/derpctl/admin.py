@@ -20,6 +20,8 @@ _MAX_BODY = 4 * 1024 * 1024
 _OK = 200
 _DENIED = (401, 403)
 _REFUSED = 409
+_BROKEN = 500
+_STOPPING = 503
 
 
 @dataclass(eq=False)
@@ -237,6 +239,8 @@ class Admin:
     """Seconds that an answer may take."""
     token: str | None = None
     ca_file: Path | None = None
+    most: int = _MAX_BODY
+    """Bytes of an answer that are read."""
 
     async def node(self) -> NodeView:
         """Ask who the node is.
@@ -311,10 +315,44 @@ class Admin:
         """
         return await self._document("/v1/undrain", CommandView, method="POST")
 
-    async def _document(
-        self, path: str, kind: type[_Document], method: str = "GET"
+    async def contradictions(self) -> str:
+        """Ask what the maps of its relay contradict each other in; empty: in nothing.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        status, body = await self._ask("/debug/check")
+        if status not in (_OK, _BROKEN):
+            hint = "set token_file in derpctl's configuration"
+            raise AdminFailed(self.url, f"answered {status} to /debug/check", hint)
+        text = " ".join(body.decode("utf-8", "replace").split())
+        return "" if status == _OK else text
+
+    async def document(
+        self,
+        path: str,
+        kind: type[_Document],
+        query: Mapping[str, str] | None = None,
     ) -> _Document:
-        status, body = await self._ask(path, method)
+        """Ask for what another module reads.
+
+        Raises:
+            AdminFailed: No usable answer.
+        """
+        return await self._document(path, kind, query=query)
+
+    async def _document(
+        self,
+        path: str,
+        kind: type[_Document],
+        method: str = "GET",
+        query: Mapping[str, str] | None = None,
+    ) -> _Document:
+        asked = f"{path}?{urlencode(query)}" if query else path
+        status, body = await self._ask(asked, method)
+        if status == _STOPPING:
+            reason = " ".join(body.decode("utf-8", "replace").split())
+            raise AdminFailed(self.url, reason, "ask again once it runs")
         if status == _REFUSED:
             raise CommandRefused(" ".join(body.decode("utf-8", "replace").split()))
         if status in _DENIED:
@@ -342,10 +380,10 @@ class Admin:
                 aiohttp.ClientSession(connector=self._connector()) as session,
                 session.request(method, self._base + path, headers=headers) as answer,
             ):
-                body = await answer.content.read(_MAX_BODY)
-                while not answer.content.at_eof() and len(body) < _MAX_BODY:
-                    body += await answer.content.read(_MAX_BODY - len(body))
-                return answer.status, body
+                body = bytearray()
+                while not answer.content.at_eof() and len(body) < self.most:
+                    body += await answer.content.read(self.most - len(body))
+                return answer.status, bytes(body)
         except TimeoutError as exc:
             reason = f"no answer in {self.timeout:g} s"
             raise AdminFailed(self.url, reason, hint) from exc

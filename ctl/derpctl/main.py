@@ -15,6 +15,7 @@ from derpctl.commands import (
     client,
     completion,
     demo,
+    events,
     key,
     mesh,
     node,
@@ -84,6 +85,7 @@ def root(
 
 app.command()(demo.demo)
 app.command()(status.status)
+app.command(epilog=events.EPILOG)(events.events)
 app.add_typer(region.app)
 app.add_typer(node.app)
 app.add_typer(client.app)

@@ -148,6 +148,27 @@ async def confirm_all(config: CtlConfig, *, timeout: float) -> list[Confirmed]: 
     return list(await asyncio.gather(*map(one, reports)))
 
 
+async def every_admin(
+    config: CtlConfig,
+    *,
+    timeout: float,  # noqa: ASYNC109 - of each question
+    only: Sequence[str] = (),
+) -> dict[str, Admin]:
+    """Give the admin listener of every node by its name, in the order of the map.
+
+    Args:
+        config: derpctl's own.
+        timeout: Seconds that an answer may take.
+        only: Names of the nodes that are wanted; none: all of them.
+
+    Raises:
+        CtlError: There is no such node, or the token cannot be read.
+    """
+    found = await ask_all(config, timeout=timeout)
+    wanted = [report_of(config, found, name) for name in only] or found
+    return {one.name: one.source for one in wanted if one.source is not None}
+
+
 def report_of(config: CtlConfig, reports: Sequence[Report], name: str) -> Report:
     """Find what one node said.
 

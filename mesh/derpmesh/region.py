@@ -12,13 +12,15 @@ from derpmesh.config import DaemonConfig
 from derpmesh.link.links import Links
 from derpmesh.link.plan import targets
 from derpmesh.membership.model import Membership
+from derpmesh.membership.news import tell_changes, tell_held
 from derpmesh.membership.snapshot import Snapshots
 from derpmesh.membership.source import Source
 from derpmesh.membership.watcher import memberships
 from derpmesh.wishes import Wishes
+from derpnode.kinds import Kind
 from derpnode.node import Node
 from derpnode.wire.frames import NODE_STATE, encode_frame
-from derpnode.wire.keys import MeshKey
+from derpnode.wire.keys import MeshKey, NodeKey
 
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class MeshRegion:
         self._snapshots = Snapshots(config.state_dir, config.region.id)
         self._kept = self._snapshots.load() if source is not None else None
         self._wishes = Wishes(node)
+        self._rules: dict[NodeKey, bool] = {}
         self._is_snapshot = False
         self._membership: Membership | None = None
         self._since = time.monotonic()
@@ -67,6 +70,7 @@ class MeshRegion:
             routes=node.switchboard.links,
             clock=time.monotonic,
             spawn=node.spawn,
+            journal=node.journal,
         )
         node.switchboard.watched = self._watched
         node.switchboard.sibling_said = self._sibling_said
@@ -94,6 +98,10 @@ class MeshRegion:
             dataclasses.asdict(status) | {"state": status.state.value}
             for status in self._links.statuses()
         ]
+
+    def announced(self) -> dict[str, frozenset[NodeKey]]:
+        """See the port."""
+        return self._links.announced()
 
     def membership(self) -> dict[str, object]:
         """Describe the membership in force and where it is from, for JSON."""
@@ -131,6 +139,9 @@ class MeshRegion:
         membership = hold.confirm()
         if membership is not None:
             logger.warning("region: confirmed: %s let go", ", ".join(let_go))
+            for name in let_go:
+                text = "an operator said that it was meant"
+                self._node.journal.add(Kind.CONFIRMED, name, text)
             self._apply(membership)
         return let_go
 
@@ -186,6 +197,8 @@ class MeshRegion:
         await asyncio.sleep(BOOT_PATIENCE)
         if self._kept is not None and self._membership is None:
             logger.warning("region: the registry does not answer; using the snapshot")
+            text = f"revision {self._kept.revision}, as the registry does not answer"
+            self._node.journal.add(Kind.SNAPSHOT_USED, text=text)
             self._is_snapshot = True
             self._apply(self._kept)
 
@@ -197,16 +210,23 @@ class MeshRegion:
         if hold is not None and set(hold.held) - set(before):
             names = ", ".join(hold.held)
             logger.warning("region: %s vanished from the registry; held", names)
+        if hold is not None:
+            tell_held(self._node.journal, before, hold.held, found)
         self._apply(membership)
         await asyncio.to_thread(self._snapshots.save, membership)
 
     def _lost(self, reason: str) -> None:
+        if not reason:
+            self._node.journal.add(Kind.REGISTRY_BACK, text="it answers again")
+        elif not self._failure:  # what fails next, it fails for the same cause
+            self._node.journal.add(Kind.REGISTRY_LOST, text=reason)
         self._failure = reason
 
     def _apply(self, membership: Membership | None) -> None:
         if membership is not None:
             names = ", ".join(membership.members) or "nobody"
             logger.info("region: revision %d: %s", membership.revision, names)
+            tell_changes(self._node.journal, self._membership, membership)
             self._check_own(membership)
             members = membership.members.values()
             self._node.plane.spare(
@@ -225,8 +245,15 @@ class MeshRegion:
 
     def _rule(self, membership: Membership) -> None:
         """Let clients in and keep them out as operators say."""
-        rules = membership.clients.items()
-        self._node.rule_clients({k: r == "allow" for k, r in rules if r != "none"})
+        said = membership.clients.items()
+        rules = {key: rule == "allow" for key, rule in said if rule != "none"}
+        if rules == self._rules:
+            return
+        self._rules = rules
+        let_in = sum(rules.values())
+        text = f"{let_in} clients are let in by name, {len(rules) - let_in} kept out"
+        self._node.journal.add(Kind.CLIENTS_CHANGED, "", text)
+        self._node.rule_clients(rules)
 
     def _check_own(self, membership: Membership) -> None:
         """Say where the region's record of this node is not what this node is."""

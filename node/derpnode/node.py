@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from derpnode import __version__
 from derpnode.config import Address, NodeConfig
 from derpnode.errors import ConfigError, LastServingNode
+from derpnode.kinds import Kind
 from derpnode.plane.contract import (
     ConnectionId,
     Plane,
@@ -32,6 +33,7 @@ from derpnode.server.certificates import (
 from derpnode.server.front import Front, Role
 from derpnode.server.goodbye import say_goodbye
 from derpnode.server.identity import load_identity, load_mesh_key
+from derpnode.server.journal import Journal
 from derpnode.server.listeners import Listeners
 from derpnode.server.logins import Logins
 from derpnode.server.mapentry import map_entry, ready_node_line
@@ -67,11 +69,16 @@ class Node:
     starts_drained = False
     """Whether it takes no clients from the start; set before `run`."""
 
+    _trouble = ""  # why it is not ready, as was told; empty: it was told to be
+
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self.version = __version__
         self.started_at = _now()
         self._started = time.monotonic()
+        self.journal = Journal(_now)
+        """What happened to it; others add to it what they have to tell."""
+
         self.identity = load_identity(config.state_dir)
         self.server_key = self.identity.public
         mesh_file = config.mesh.key_file
@@ -118,8 +125,7 @@ class Node:
         """The other nodes; set before `run`."""
 
         self._draining: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
-        self._at_once = asyncio.Event()
+        self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._spawned: set[asyncio.Task[None]] = set()
 
@@ -196,6 +202,7 @@ class Node:
                 background = [tasks.create_task(job) for job in self._jobs()]
                 self._announce()
                 await self._stopping.wait()
+                self.journal.add(Kind.STOPPING, text="it is told to stop")
                 self._ports.close_public()
                 self.region.changed()
                 await self._goodbye("this relay is restarting", self.config.drain_grace)
@@ -245,6 +252,9 @@ class Node:
         )
         logger.info("node %s: for the DERP map: %s", self.config.node.name, line)
         logger.info("node key %s", node_key_text(self.server_key))
+        self.journal.add(
+            Kind.STARTED, text=f"derpd {self.version}", version=self.version
+        )
         if self.config.admission.mode == "open":
             logger.warning("admission is open: whoever can reach this node may relay")
         elif not self.config.admission.sources:
@@ -270,10 +280,10 @@ class Node:
         if self.region.siblings_serving == 0 and not force:
             raise LastServingNode(self.config.node.name)
         logger.warning("node %s: draining", self.config.node.name)
+        text = f"clients are sent elsewhere, within {grace:g} s"
+        self.journal.add(Kind.DRAINING, text=text, grace=grace, force=force)
         self._ports.close_public()
-        self._draining = self._tasks.create_task(
-            self._goodbye("this relay is in maintenance", grace)
-        )
+        self._draining = self._tasks.create_task(self._empty(grace))
         self.region.changed()
 
     def undrain(self) -> None:
@@ -281,11 +291,16 @@ class Node:
         if self._draining is None:
             return
         logger.warning("node %s: taking clients again", self.config.node.name)
+        self.journal.add(Kind.UNDRAINED, text="it takes clients again")
         self._draining.cancel()
         self._draining = None
         if self.readiness.ready and not self._stopping.is_set():
             self._open_public()
         self.region.changed()
+
+    async def _empty(self, grace: float) -> None:
+        await self._goodbye("this relay is in maintenance", grace)
+        self.journal.add(Kind.DRAINED, text="its clients were sent elsewhere")
 
     async def _goodbye(self, text: str, grace: float) -> None:
         await say_goodbye(
@@ -349,8 +364,10 @@ class Node:
             return
         if not ready:
             self._ports.close_public()
+            self._unready(self.readiness.failure or "")
         elif self._ports.is_public:
             logger.info("node %s: serving", self.config.node.name)
+            self._serves()
         else:
             logger.info("readiness: well again; opening the public listeners")
             self._open_public()
@@ -361,6 +378,18 @@ class Node:
         except ConfigError as exc:  # somebody took the port meanwhile
             logger.warning("%s; trying again", exc)
             self.readiness.failed(str(exc))
+            self._unready(str(exc))
+        else:
+            self._serves()
+
+    def _unready(self, trouble: str) -> None:
+        if trouble != self._trouble:  # or each attempt would be an event
+            self.journal.add(Kind.UNREADY, text=trouble)
+        self._trouble = trouble
+
+    def _serves(self) -> None:
+        self._trouble = ""
+        self.journal.add(Kind.SERVING, text="it takes clients")
 
     # Small events.
 

@@ -177,7 +177,9 @@ async def test_no_secret_gets_out(tmp_path, form):
         await everything(place)
         proc = Path(f"/proc/{process.pid}")
         command = (proc / "cmdline").read_text() + (proc / "environ").read_text()
-        status = await shown(tmp_path, ("/v1/status", "/v1/node", "/v1/clients"))
+        status = await shown(
+            tmp_path, ("/v1/status", "/v1/node", "/v1/clients", "/v1/events")
+        )
         pages = await shown(tmp_path, PAGES) + status
         await place.close()
     log = (tmp_path / "derpd.log").read_text()

@@ -239,8 +239,12 @@ async def test_a_port_that_was_taken_meanwhile(tmp_path, fast_rounds, caplog):
                 listener.context = context
             await until(lambda: "in use; " in caplog.text or "in use" in caplog.text)
             assert node.state == "unready"
+            await until(lambda: caplog.text.count("; trying again") > 2)
         await until(lambda: node.state == "serving")
         await place.login()
+    told = [event.text for event in node.journal.after(0) if event.kind == "unready"]
+    assert len(told) == 2
+    assert "in use" in told[1]
 
 
 # The end.

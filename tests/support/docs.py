@@ -30,6 +30,7 @@ import derpmesh.daemon
 from derpctl.config import CtlConfig
 from derpmesh.config import DaemonConfig
 from derpnode.config import ENVIRONMENT_PREFIX, Address
+from derpnode.kinds import Kind
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,6 +242,16 @@ def exit_codes() -> str:
     return table(("Code", "Meaning"), rows)
 
 
+# Events
+
+
+def event_kinds() -> str:
+    """List the kinds of events."""
+    said = attribute_docstrings(Kind)
+    rows: Rows = [(f"`{one.value}`", said[one.name]) for one in Kind]
+    return table(("Kind", "Meaning"), rows)
+
+
 def attribute_docstrings(kind: type) -> dict[str, str]:
     """Read the text that stands under each assignment in the body of a class."""
     body = ast.parse(inspect.getsource(kind)).body[0]
@@ -261,6 +272,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "derpd-commands": derpd_commands,
     "derpctl-commands": derpctl_commands,
     "exit-codes": exit_codes,
+    "event-kinds": event_kinds,
 }
 """What can be generated, by the name that a mark gives it."""
 

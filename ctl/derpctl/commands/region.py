@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from derpctl.commands.check import check
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.settings import OutputOption, Settings, TimeoutOption, settings_of
@@ -27,6 +28,9 @@ app = typer.Typer(name="region", no_args_is_help=True, rich_markup_mode=None)
 @app.callback()
 def group() -> None:
     """Look after the region as a whole."""
+
+
+app.command()(check)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, MutableMappi
 from contextlib import contextmanager
 
 from derpmesh.link.link import Link, LinkState, LinkStatus
+from derpmesh.link.news import LinkNews
 from derpmesh.link.plan import Target, plan
 from derpnode.config import Address, is_ip
 from derpnode.plane.contract import (
@@ -20,8 +21,9 @@ from derpnode.plane.contract import (
     Plane,
 )
 from derpnode.relay.relay import Relay
+from derpnode.server.journal import Journal
 from derpnode.server.switchboard import LinkEvents
-from derpnode.wire.keys import MeshKey, PrivateKey
+from derpnode.wire.keys import MeshKey, NodeKey, PrivateKey
 
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Links:
         routes: Where events of a connection go to; links enter theirs.
         clock: Seconds, monotonic.
         spawn: Runs a look-up in the background.
+        journal: Told of what becomes of links.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of the mesh
@@ -62,6 +65,7 @@ class Links:
         routes: MutableMapping[ConnectionId, LinkEvents],
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[None, None, None]], None],
+        journal: Journal,
     ) -> None:
         self._identity = identity
         self._mesh_key = mesh_key
@@ -70,6 +74,7 @@ class Links:
         self._routes = routes
         self._clock = clock
         self._spawn = spawn
+        self._news = LinkNews(journal)
         self._links: dict[str, Link] = {}
 
     def apply(self, wanted: Mapping[str, Target]) -> None:
@@ -78,7 +83,9 @@ class Links:
         todo = plan({n: link.target for n, link in self._links.items()}, wanted)
         for name in todo.close:
             logger.info("link %s: closing; it is not wanted any more", name)
-            self._links.pop(name).close(now)
+            link = self._links.pop(name)
+            self._news.closed(name, was_up=link.state is LinkState.UP)
+            link.close(now)
         for target in todo.open:
             logger.info(
                 "link %s: opening to %s:%d", target.name, target.host, target.port
@@ -132,6 +139,14 @@ class Links:
         """Describe every link, in the order of the map."""
         now = self._clock()
         return [link.status(now) for link in self._links.values()]
+
+    def announced(self) -> dict[str, frozenset[NodeKey]]:
+        """Give the keys that each peer has announced; of the links that are up."""
+        return {
+            name: self._relay.announced_by(link.connection)
+            for name, link in self._links.items()
+            if link.state is LinkState.UP and link.connection is not None
+        }
 
     @property
     def serving(self) -> int:
@@ -196,17 +211,20 @@ class Links:
     @contextmanager
     def _telling(self, link: Link) -> Iterator[None]:
         """Say in the log what becomes of a link in the block."""
-        before, error = link.state, link.error
+        before, error, since = link.state, link.error, link.changed
         yield
         if link.state is before and link.error == error:
             return
         name = link.target.name
         if link.state is LinkState.UP:
             logger.info("link %s: up", name)
+            self._news.up(name)
         elif before is LinkState.UP:
             logger.warning("link %s: lost: %s; dialling again", name, link.error)
+            self._news.lost(name, link.error, self._clock() - since)
         elif link.error != error:
             logger.warning("link %s: %s; trying again", name, link.error)
+            self._news.failed(name, link.error)
 
     def forget(self, connection: ConnectionId) -> None:
         """Forget where the events of a connection go to."""

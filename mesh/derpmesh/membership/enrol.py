@@ -16,6 +16,8 @@ from derpmesh.membership.records import (
     NodeIntent,
     RegionIntent,
 )
+from derpnode.kinds import Kind
+from derpnode.server.journal import Journal
 
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Enrolment:
         about: Gives what it says of itself.
         ttl: Seconds that its lease lasts.
         backoff: Starts a fresh run of retry delays, in seconds.
+        journal: Told when the node is recorded, and when not.
         sleep: Waits that long.
         uniform: Draws a number between two.
     """
@@ -66,6 +69,7 @@ class Enrolment:
         about: About,
         ttl: int,
         backoff: Callable[[], Iterator[float]],
+        journal: Journal,
         sleep: Sleep = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -76,6 +80,8 @@ class Enrolment:
         self._about = about
         self._ttl = ttl
         self._backoff = backoff
+        self._journal = journal
+        self._told = False  # that the node is recorded
         self._sleep = sleep
         self._uniform = uniform
         self._epoch = 0
@@ -97,6 +103,8 @@ class Enrolment:
                     await self._stay(lease, said)
             except LeaseLost:
                 logger.warning("etcd: the lease of this node is lost; taking a new one")
+                self._journal.add(Kind.LEASE_LOST, text="taking a new one")
+                self._told = False
             except (EtcdError, NotListed, BadRecord) as exc:
                 self._note(str(exc))
                 await self._sleep(next(delays))
@@ -105,6 +113,11 @@ class Enrolment:
         """Say what is wrong, once."""
         if problem and problem != self.problem:
             logger.warning("etcd: this node is not recorded: %s", problem)
+            self._journal.add(Kind.NOT_RECORDED, text=problem)
+        elif not problem and not self._told:
+            text = "the registry has the record of this node"
+            self._journal.add(Kind.RECORDED, text=text)
+        self._told = not problem
         self.problem = problem
 
     async def _list_itself(self) -> None:

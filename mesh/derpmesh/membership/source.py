@@ -23,6 +23,7 @@ from derpmesh.membership.records import LiveMember, LiveStatus, RegionIntent
 from derpmesh.membership.status import Reporter
 from derpnode.config import Address, parse_address
 from derpnode.relay.relay import Relay
+from derpnode.server.journal import Journal
 from derpnode.server.region import RegionPort
 from derpnode.wire.keys import NodeKey, node_key_text
 
@@ -32,6 +33,7 @@ class Self(Protocol):
 
     version: str
     server_key: NodeKey
+    journal: Journal
 
     @property
     def state(self) -> str:
@@ -149,6 +151,7 @@ def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
         about=about,
         ttl=settings.ttl,
         backoff=delays,
+        journal=node.journal,
     )
     reporter = Reporter(
         client,

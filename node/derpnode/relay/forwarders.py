@@ -67,6 +67,10 @@ class Forwarders:
             del self._links[key]
         return was_preferred
 
+    def announced(self, link: int) -> frozenset[NodeKey]:
+        """The keys that a link announces."""
+        return frozenset(self._keys.get(link, ()))
+
     def keys_of(self, link: int) -> list[NodeKey]:
         """The keys that a link announces, in a stable order."""
         return sorted(self._keys.get(link, ()))

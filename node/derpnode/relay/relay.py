@@ -152,6 +152,10 @@ class Relay:
         """How many keys are connected here or known by a link."""
         return len(self._forwarders.keys() | self._keys.keys())
 
+    def announced_by(self, link: int) -> frozenset[NodeKey]:
+        """The keys that a link knows a way to."""
+        return self._forwarders.announced(link)
+
     @property
     def duplicate_keys(self) -> int:
         """How many keys have more than one connection."""

@@ -12,7 +12,7 @@ import socket
 import ssl
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -37,9 +37,16 @@ from derpnode.server.admincommands import (
 )
 from derpnode.server.clientquery import BadQuery, parse_query
 from derpnode.server.debugclients import ClientList
+from derpnode.server.eventspage import (
+    BadQuestion,
+    Ending,
+    events_document,
+    parse_question,
+)
 from derpnode.server.exposition import CONTENT_TYPE, exposition
 from derpnode.server.facts import NodeFacts
 from derpnode.server.metrics import EventLoopLag, make_registry
+from derpnode.server.presencepage import presences
 from derpnode.server.status import (
     Document,
     go_json,
@@ -66,7 +73,7 @@ _HINTS = {
     errno.EADDRNOTAVAIL: "the address is not one of this machine's",
 }
 
-View = Callable[[web.BaseRequest], web.Response]
+View = Callable[[web.BaseRequest], web.Response | Awaitable[web.Response]]
 Command = Callable[[NodeFacts, Mapping[str, str]], Document]
 
 
@@ -75,6 +82,8 @@ class Page(NamedTuple):
 
     access: Access
     view: View
+    """Answers at once; or, where it must wait for something, gives what to await."""
+
     method: str = "GET"
 
 
@@ -116,6 +125,8 @@ class AdminServer:
             "/v1/clients": Page(Access.DETAILS, self._v1_clients),
             "/v1/links": Page(Access.DETAILS, self._links),
             "/v1/membership": Page(Access.DETAILS, self._membership),
+            "/v1/presence": Page(Access.DETAILS, self._presence),
+            "/v1/events": Page(Access.DETAILS, self._events),
             "/v1/drain": Page(Access.DETAILS, self._command(drain), "POST"),
             "/v1/undrain": Page(Access.DETAILS, self._command(undrain), "POST"),
             "/v1/region/confirm": Page(Access.DETAILS, self._command(confirm), "POST"),
@@ -144,6 +155,7 @@ class AdminServer:
     async def close(self) -> None:
         """Stop answering. May be called twice, and before `start`."""
         self._lag.stop()
+        self._facts.journal.close()
         for runner in self._runners.values():
             await runner.cleanup()
         for sock in self._sockets:
@@ -238,7 +250,8 @@ class AdminServer:
             return refused
         if page.method == "POST" and "Origin" in request.headers:
             return answer(403, "a page in a browser gives no commands here")
-        return page.view(request)
+        found = page.view(request)
+        return found if isinstance(found, web.Response) else await found
 
     def _livez(self, _: web.BaseRequest) -> web.Response:
         return answer(200, "ok")
@@ -270,6 +283,20 @@ class AdminServer:
 
     def _membership(self, _: web.BaseRequest) -> web.Response:
         return _json(self._facts.region.membership())
+
+    async def _presence(self, _: web.BaseRequest) -> web.Response:
+        """Answer off the loop: there may be a hundred thousand keys."""
+        text = await asyncio.to_thread(presences(self._facts).json)
+        return web.Response(text=text, content_type="application/json")
+
+    async def _events(self, request: web.BaseRequest) -> web.Response:
+        try:
+            question = parse_question(request.rel_url.query)
+            return _json(await events_document(self._facts.journal, question))
+        except BadQuestion as exc:
+            return answer(400, str(exc))
+        except Ending as exc:
+            return answer(503, str(exc))
 
     def _command(self, command: Command) -> View:
         """Make a page of what changes the node."""

@@ -9,6 +9,7 @@ from derpnode.relay.relay import Relay
 from derpnode.server.admission.chain import Admission
 from derpnode.server.certificates import Certificates
 from derpnode.server.front import Front
+from derpnode.server.journal import Journal
 from derpnode.server.logins import Logins
 from derpnode.server.readiness import Readiness
 from derpnode.server.region import RegionPort
@@ -35,6 +36,7 @@ class NodeFacts(Protocol):
     certificates: Certificates | None
     has_mesh_key: bool
     region: RegionPort
+    journal: Journal
 
     @property
     def state(self) -> str:

@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import CollectorRegistry
 
+from derpnode.kinds import Kind
 from derpnode.plane.contract import Refusal
 from derpnode.server.admission.verdict import Outcome
 from derpnode.server.derpermetrics import derper_metrics
@@ -95,6 +96,12 @@ class NodeCollector:
         yield from _admission(self._facts)
         yield from _certificate(self._facts)
         yield from region_metrics(self._facts.region)
+        yield family(
+            "counter",
+            "derpmesh_events_total",
+            "Events by kind, as `/v1/events` has them; those forgotten there included.",
+            by("kind", self._facts.journal.counts, [kind.value for kind in Kind]),
+        )
         yield counter(
             "derpmesh_stun_silent_total",
             "STUN datagrams dropped unread because the node could not relay.",

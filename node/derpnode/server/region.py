@@ -3,6 +3,8 @@
 from collections.abc import Coroutine, Sequence
 from typing import Protocol
 
+from derpnode.wire.keys import NodeKey
+
 
 class RegionPort(Protocol):
     """The other nodes, as far as this one must know of them."""
@@ -16,6 +18,9 @@ class RegionPort(Protocol):
 
     def links(self) -> list[dict[str, object]]:
         """Describe every link to another node, for JSON."""
+
+    def announced(self) -> dict[str, frozenset[NodeKey]]:
+        """Give the keys that the peer of each link has announced; of those up."""
 
     def membership(self) -> dict[str, object]:
         """Describe the membership in force and where it is from, for JSON."""
@@ -45,6 +50,10 @@ class Alone:
     def links(self) -> list[dict[str, object]]:
         """See the port."""
         return []
+
+    def announced(self) -> dict[str, frozenset[NodeKey]]:
+        """See the port."""
+        return {}
 
     def membership(self) -> dict[str, object]:
         """See the port."""

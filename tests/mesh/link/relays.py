@@ -8,6 +8,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
 
 from derpmesh.link.links import Links
 from derpmesh.link.plan import Target
@@ -15,6 +16,7 @@ from derpnode.config import Address
 from derpnode.plane.contract import ConnectionId, Event, PlaneLimits
 from derpnode.plane.python.plane import PythonPlane
 from derpnode.relay.relay import Relay
+from derpnode.server.journal import Journal
 from derpnode.server.switchboard import LinkEvents
 from derpnode.wire.frames import FrameType, encode_frame
 from derpnode.wire.keys import NodeKey
@@ -192,6 +194,7 @@ class RealLinks:
         self.plane = PythonPlane(
             self._events, PlaneLimits(), asyncio.get_running_loop()
         )
+        self.journal = Journal(lambda: datetime.now(UTC))
         self.links = Links(
             US,
             MESH_KEY,
@@ -200,6 +203,7 @@ class RealLinks:
             routes=self.routes,
             clock=time.monotonic,
             spawn=lambda job: self._jobs.append(tasks.create_task(job)),
+            journal=self.journal,
         )
         self._jobs = [tasks.create_task(self._tick())]
         self._news = asyncio.Event()

@@ -132,6 +132,7 @@ def test_keys_of_a_link_have_routes(world):
     world.frame(connection, FrameType.PEER_GONE, C_KEY + b"\0")
     assert world.told.routes == {A_KEY: Link(connection)}
     assert world.status("900b").keys == 1
+    assert world.links.announced() == {"900b": {A_KEY}}
 
 
 def test_keys_vanish_with_their_link(world):
@@ -144,6 +145,7 @@ def test_keys_vanish_with_their_link(world):
     assert world.told.routes == {B_KEY: Client(1)}
     assert world.told.told(1) == [Gone(A_KEY)]
     assert world.status("900b").keys == 0
+    assert world.links.announced() == {}
 
 
 def test_keys_that_another_link_knows_stay(world):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 
 from derpmesh.link.links import Links
 from derpmesh.link.plan import Target
@@ -21,6 +22,7 @@ from derpnode.plane.contract import (
     Stats,
 )
 from derpnode.relay.relay import Client, Relay
+from derpnode.server.journal import Journal
 from derpnode.server.switchboard import LinkEvents
 from derpnode.wire.frames import FrameType
 from derpnode.wire.keys import NodeKey
@@ -114,6 +116,7 @@ class World:
         self.relay = Relay(self.told, US.public)
         self.routes: dict[ConnectionId, LinkEvents] = {}
         self.spawned: list[Coroutine[None, None, None]] = []
+        self.journal = Journal(lambda: datetime.now(UTC))
         self.links = Links(
             US,
             MESH_KEY,
@@ -122,6 +125,7 @@ class World:
             routes=self.routes,
             clock=lambda: self.now,
             spawn=self.spawned.append,
+            journal=self.journal,
         )
 
     def want(self, *targets: Target) -> None:

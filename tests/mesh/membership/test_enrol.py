@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from itertools import repeat
 
 import pytest
@@ -10,6 +11,8 @@ from derpmesh.etcd.client import Etcd
 from derpmesh.membership.enrol import Enrolment
 from derpmesh.membership.keys import Keys
 from derpmesh.membership.records import LiveMember, NodeIntent, RegionIntent
+from derpnode.kinds import Kind
+from derpnode.server.journal import Journal
 from tests.mesh.membership.registries import way_to
 from tests.mesh.membership.scene import REGION, member
 from tests.mesh.region import until
@@ -51,6 +54,7 @@ class Enrolled:
         self.state = "serving"
         self.key = keys.of("members", "901a")
         self.intent_key = keys.of("intent", "901a")
+        self.journal = Journal(lambda: datetime.now(UTC))
         self.enrolment = Enrolment(
             etcd,
             keys,
@@ -66,9 +70,15 @@ class Enrolled:
             ),
             ttl=TTL,
             backoff=lambda: repeat(PAUSE),
+            journal=self.journal,
         )
         self._url = url
         self._task = asyncio.get_running_loop().create_task(self.enrolment.run())
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """What it told."""
+        return [event.kind for event in self.journal.after(0)]
 
     @property
     def found(self) -> Found | None:
@@ -144,6 +154,7 @@ async def test_node_records_itself(start, url, keys):
     region = stored(url, keys.region)
     assert RegionIntent.read(keys.region, region.value).region == REGION
     assert region.lease == stored(url, node.intent_key).lease == 0
+    await until(lambda: node.kinds == [Kind.RECORDED])
     assert node.found.lease == node.enrolment.lease
 
 
@@ -254,6 +265,8 @@ async def test_lease_that_is_lost(start, url, keys):
     assert node.record.epoch == 2
     assert node.found.lease == node.enrolment.lease
     assert names(url, keys.root + b"members/") == [node.key.decode()]
+    await until(lambda: len(node.kinds) == 3)
+    assert node.kinds == [Kind.RECORDED, Kind.LEASE_LOST, Kind.RECORDED]
 
 
 async def test_new_state_is_put_at_once(start):
@@ -330,6 +343,8 @@ async def test_etcd_goes_away_and_comes_back(start, shared_etcd):
         await until(lambda: node.record is not None)
         await until(lambda: not node.enrolment.problem)
         assert node.record.epoch > 1
+        assert node.kinds[:2] == [Kind.RECORDED, Kind.NOT_RECORDED]
+        await until(lambda: node.kinds[-1] == Kind.RECORDED)
         await node.end()
 
 

@@ -27,6 +27,8 @@ PAGES = {
     "/v1/node": "application/json",
     "/v1/status": "application/json",
     "/v1/clients": "application/json",
+    "/v1/events": "application/json",
+    "/v1/presence": "application/json",
 }
 HEALTH = ["/livez", "/readyz"]
 

@@ -1,0 +1,1 @@
+"""What happens in a region, as its nodes tell it."""
