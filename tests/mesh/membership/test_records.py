@@ -10,6 +10,7 @@ from derpmesh.membership.model import Member
 from derpmesh.membership.records import (
     MAX_SIZE,
     BadRecord,
+    ClientIntent,
     LiveMember,
     NodeIntent,
     RegionIntent,
@@ -46,11 +47,19 @@ WANTED: dict[str, object] = {
     "name": "Test",
     "join": "listed",
     "order": ["901b", "901a"],
+    "bring_home": False,
+    "author": "operator",
+}
+RULE: dict[str, object] = {
+    "key": f"nodekey:{'ab' * 32}",
+    "rule": "deny",
     "author": "operator",
 }
 
 KINDS: list[tuple[type[Stored], dict[str, object]]] = [
     (NodeIntent, INTENT),
+    (NodeIntent, INTENT | {"drain": {"grace": 5.0, "force": True, "why": "dust"}}),
+    (ClientIntent, RULE),
     (LiveMember, LIVE),
     (RegionIntent, WANTED),
 ]
