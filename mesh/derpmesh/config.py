@@ -54,10 +54,27 @@ class RegistrySection(Section):
     """An etcd cluster; nodes record themselves."""
 
 
+class HomingSection(Section):
+    """Bringing clients back to the node that their map prefers, after a failover."""
+
+    enabled: bool = True
+    """Whether this node moves its clients."""
+
+    after: Annotated[float, Field(ge=0, le=86_400, strict=False)] = 600.0
+    """Seconds for which that node must have been serving."""
+
+    interval: Annotated[float, Field(ge=0.1, le=86_400, strict=False)] = 60.0
+    """Seconds between two rounds."""
+
+    share: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.01
+    """Part of the clients that prefer another node, moved in a round; 1 at least."""
+
+
 class DaemonConfig(NodeConfig):
     """Settings of a node in a region."""
 
     registry: RegistrySection = RegistrySection()
+    homing: HomingSection = HomingSection()
 
     @property
     def has_rules(self) -> bool:

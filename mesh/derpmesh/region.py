@@ -5,10 +5,11 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from derpmesh.config import DaemonConfig
+from derpmesh.homing.keeper import Keeper
 from derpmesh.link.links import Links
 from derpmesh.link.plan import targets
 from derpmesh.membership.model import Membership
@@ -55,6 +56,13 @@ class MeshRegion:
         self._snapshots = Snapshots(config.state_dir, config.region.id)
         self._kept = self._snapshots.load() if source is not None else None
         self._wishes = Wishes(node)
+        self._keeper = Keeper(
+            config.node.name,
+            node,
+            config.homing,
+            serving=lambda: self._links.serving_members,
+            command=source.command if source is not None else None,
+        )
         self._rules: dict[NodeKey, bool] = {}
         self._is_snapshot = False
         self._membership: Membership | None = None
@@ -90,7 +98,7 @@ class MeshRegion:
     def jobs(self) -> Sequence[Coroutine[None, None, None]]:
         """What runs beside the node until it ends."""
         own = [] if self._source is None else [self._boot(), *self._source.jobs()]
-        return (self._follow(), self._tick(), *own)
+        return (self._follow(), self._tick(), self._keeper.run(), *own)
 
     def links(self) -> list[dict[str, object]]:
         """Describe every link to another node, for JSON."""
@@ -122,11 +130,16 @@ class MeshRegion:
             "held": list(source.hold.held) if source.hold is not None else [],
             "drains": sorted(found.drains),
             "struck": sorted(found.struck),
+            "leader": source.command.leader if source.command is not None else "",
             "clients": {
                 rule: sum(said == rule for said in found.clients.values())
                 for rule in ("allow", "deny")
             },
         }
+
+    def strays(self) -> Mapping[str, int]:
+        """See the port."""
+        return self._keeper.strays.movable()
 
     def confirm(self) -> list[str]:
         """See the port."""

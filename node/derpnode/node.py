@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Set
+from collections.abc import Coroutine, Iterable, Mapping, Set
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -45,9 +45,13 @@ from derpnode.server.switchboard import Switchboard
 from derpnode.wire.frames import MAX_SEND
 from derpnode.wire.keys import NodeKey, node_key_text, short_key
 from derpnode.wire.metacert import meta_certificate
+from derpnode.wire.payloads import restarting
 
 
 logger = logging.getLogger(__name__)
+
+MOVE_TRY = 10.0
+"""Seconds for which a client that is moved should try to connect again."""
 
 _FRONT_TICK = 0.25  # seconds between looks at the deadlines of guests
 
@@ -405,6 +409,18 @@ class Node:
         task = self._tasks.create_task(job)
         self._spawned.add(task)
         task.add_done_callback(self._spawned.discard)
+
+    def move(self, connections: Iterable[int], *, to: str) -> None:
+        """Close connections, so that their clients go to the node they prefer.
+
+        Args:
+            connections: Those of clients.
+            to: Name of that node.
+        """
+        for connection in connections:
+            farewell = restarting(reconnect_in=0.0, try_for=MOVE_TRY)
+            self.switchboard.send(connection, farewell)
+            self.plane.close(ConnectionId(connection), f"its map prefers {to}")
 
     def rule_clients(self, rules: Mapping[NodeKey, bool]) -> None:
         """Let some clients in and keep others out, whatever admission says of them.

@@ -149,6 +149,15 @@ class Links:
         }
 
     @property
+    def serving_members(self) -> list[str]:
+        """Names of the members that take clients, as far as one knows."""
+        return [
+            name
+            for name, link in self._links.items()
+            if link.is_serving and link.target.is_member
+        ]
+
+    @property
     def serving(self) -> int:
         """How many of the other relays take clients, as far as one knows."""
         return sum(link.is_serving for link in self._links.values())

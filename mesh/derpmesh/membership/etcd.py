@@ -18,8 +18,10 @@ from derpmesh.membership.errors import RegistryUnavailable, RevisionCompacted
 from derpmesh.membership.keys import Keys, Kind
 from derpmesh.membership.model import Change, Membership, Region, Rule, difference
 from derpmesh.membership.records import (
+    HOMING,
     BadRecord,
     ClientIntent,
+    HomingOrder,
     LiveMember,
     LiveStatus,
     NodeIntent,
@@ -79,6 +81,8 @@ class EtcdRegistry:
         self._rules: dict[NodeKey, Rule] = {}  # replaced, never changed
         self._generation = 0
         self._stale = 0
+        self.has_read = False
+        """Whether it was ever read."""
 
     @property
     def live(self) -> Mapping[str, LiveMember]:
@@ -89,6 +93,17 @@ class EtcdRegistry:
     def statuses(self) -> Mapping[str, LiveStatus]:
         """How those nodes fare, as far as they have said."""
         return self._records("status", LiveStatus)
+
+    @property
+    def order(self) -> HomingOrder | None:
+        """What the leader ordered last."""
+        return self._records("orders", HomingOrder).get(HOMING)
+
+    @property
+    def brings_home(self) -> bool:
+        """Whether operators want clients moved to the node that they prefer."""
+        region = self._record(RegionIntent, self._keys.region) or self._default
+        return region.bring_home
 
     @property
     def bad(self) -> list[str]:
@@ -112,6 +127,7 @@ class EtcdRegistry:
         except EtcdError as exc:
             raise RegistryUnavailable("etcd", str(exc)) from exc
         self._stale = 0
+        self.has_read = True
         self._values, self._rules = {}, {}
         self._take({item.key: item.value for item in listing.items})
         return self._membership(listing.revision)

@@ -7,7 +7,7 @@ from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
 
 
-Kind = Literal["intent", "members", "status"]
+Kind = Literal["intent", "members", "status", "orders"]
 
 _REGION = "_region"  # no node's name: those have no underscore
 
@@ -37,6 +37,11 @@ class Keys:
     def of(self, kind: Kind, name: str) -> bytes:
         """Give the key of one record of a node."""
         return self.root + f"{kind}/{name}".encode()
+
+    @property
+    def leader(self) -> bytes:
+        """Who leads the region."""
+        return self.root + b"leader"
 
     @property
     def clients(self) -> bytes:

@@ -22,6 +22,9 @@ from derpmesh.membership.model import Drain, Member, Region, Rule
 from derpnode.errors import NodeError
 
 
+HOMING = "homing"
+"""What the order to bring clients home is stored under."""
+
 MAX_SIZE = 64 << 10
 """Bytes of a record that is still read."""
 
@@ -193,6 +196,30 @@ class LiveMember(Stored):
         return self.name
 
 
+class Leader(Stored):
+    """Which node leads the region, for as long as its lease lives."""
+
+    name: str
+    instance: str
+    """Of its process."""
+
+
+class HomingOrder(Stored):
+    """Which nodes are to move how many clients home; written by the leader."""
+
+    number: str
+    """Unlike that of any other order: each is followed once."""
+
+    leader: str
+    moves: dict[str, dict[str, int]]
+    """Counts by the node that the clients are on, then by the one they prefer."""
+
+    @property
+    def owner(self) -> str:
+        """See `Stored`."""
+        return HOMING
+
+
 class LiveStatus(Stored):
     """How a node fares."""
 
@@ -205,6 +232,9 @@ class LiveStatus(Stored):
 
     links: dict[str, str]
     """State of its link to each other node."""
+
+    strays: dict[str, int] = {}
+    """Clients that may be moved to the node that they prefer, by its name."""
 
     @property
     def owner(self) -> str:

@@ -11,11 +11,13 @@ from typing import Protocol
 from derpmesh.config import DaemonConfig, EtcdSection
 from derpmesh.etcd.client import Etcd
 from derpmesh.link.backoff import delays
+from derpmesh.membership.command import Command
 from derpmesh.membership.enrol import Enrolment
 from derpmesh.membership.etcd import EtcdRegistry
 from derpmesh.membership.file import INTERVAL, FileRegistry
 from derpmesh.membership.hold import Hold
 from derpmesh.membership.keys import Keys
+from derpmesh.membership.leader import Leadership
 from derpmesh.membership.model import Member, Region
 from derpmesh.membership.operator import client_of
 from derpmesh.membership.ports import Registry
@@ -70,6 +72,9 @@ class Source:
     """Records this node."""
 
     reporter: Reporter | None = None
+    command: Command | None = None
+    """What the leader says."""
+
     client: Etcd | None = None
 
     def jobs(self) -> list[Coroutine[None, None, None]]:
@@ -159,14 +164,28 @@ def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
         lease=lambda: enrolment.lease,
         about=lambda count: _status(config.node.name, node, count),
     )
-    hold = Hold(time.monotonic)
-    return Source("etcd", found, delays, hold, found, enrolment, reporter, client)
+    name = config.node.name
+    leadership = Leadership(client, keys, name, instance, lambda: enrolment.lease)
+    return Source(
+        "etcd",
+        found,
+        delays,
+        Hold(time.monotonic),
+        found,
+        enrolment,
+        reporter,
+        Command(name, keys, found, leadership),
+        client,
+    )
 
 
 def _status(name: str, node: Self, count: int) -> LiveStatus:
     links = {str(link["peer"]): str(link["state"]) for link in node.region.links()}
     clients = sum(not client.mesh for client in node.relay.clients())
-    return LiveStatus(name=name, count=count, clients=clients, links=links)
+    strays = dict(node.region.strays())
+    return LiveStatus(
+        name=name, count=count, clients=clients, links=links, strays=strays
+    )
 
 
 def admin_url(config: DaemonConfig) -> str | None:

@@ -93,6 +93,7 @@ async def connect(  # noqa: PLR0913 - each is a choice of its own
     can_ack_pings: bool = True,
     is_prober: bool = False,
     app_name: str = "",
+    ideal_node: str = "",
     fast_start: bool = True,
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - raises an error of ours
 ) -> AsyncGenerator[Client, None]:
@@ -108,6 +109,7 @@ async def connect(  # noqa: PLR0913 - each is a choice of its own
         can_ack_pings: Say that we answer pings, and do.
         is_prober: Say that we only measure.
         app_name: What to call ourselves.
+        ideal_node: Name of the node that we would rather be on; empty: this one.
         fast_start: Save a round trip, where the server offers it.
         timeout: Seconds until the login must be over.
 
@@ -123,6 +125,7 @@ async def connect(  # noqa: PLR0913 - each is a choice of its own
     clock = asyncio.get_running_loop().time
     deadline = clock() + timeout
     stream = await Relay(host, port, tls, addresses).open(within=timeout)
+    stream.ideal_node = ideal_node
     try:
         within = max(deadline - clock(), 0.0)
         yield await introduce(stream, private, info, fast_start, within)

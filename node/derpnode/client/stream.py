@@ -65,6 +65,7 @@ class Stream(asyncio.Protocol):
         self._authority = authority
         self.certificates: Certificates | None = None
         self.answers_pings = False
+        self.ideal_node = ""
         self.pongs: dict[bytes, asyncio.Future[None]] = {}
         self._transport = asyncio.Transport()
         self._raw = bytearray()  # until the upgrade
@@ -157,6 +158,8 @@ class Stream(asyncio.Protocol):
             UpgradeFailed: The answer is another than 101.
         """
         headers = {"Connection": "Upgrade", "Upgrade": "DERP"}
+        if self.ideal_node:
+            headers["Ideal-Node"] = self.ideal_node
         if hello:
             headers["Derp-Fast-Start"] = "1"
             request = self._request("/derp", headers) + hello

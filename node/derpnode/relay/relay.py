@@ -42,12 +42,19 @@ class Client:
 
     mesh: bool = False
     prober: bool = False
-    not_ideal: bool = False
+    ideal: str = ""
+    """Name of the node that its map prefers; empty: it is on that one."""
+
     app_name: str = ""
     version: int = 0
     can_ack_pings: bool = False
     home: bool = False
     """Whether the client calls this node its home."""
+
+    @property
+    def not_ideal(self) -> bool:
+        """Whether it would rather be on another node."""
+        return self.ideal != ""
 
     @property
     def present(self) -> Present:

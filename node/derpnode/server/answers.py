@@ -29,6 +29,8 @@ _BROWSER: Headers = (
 )
 _HTML = ("Content-Type", "text/html; charset=utf-8")
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
+_MOST_IDEAL = 128  # characters of a node's name that are kept
+
 _NO_STORE = (
     "Cache-Control",
     "no-cache, no-store, must-revalidate, no-transform, max-age=0",
@@ -61,7 +63,8 @@ class Upgrade:
     """The connection speaks DERP from here on."""
 
     fast_start: bool
-    not_ideal: bool
+    ideal: str
+    """Name of the node that the client would rather be on; empty: it is here."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _derp(site: Site, request: Request) -> Answer | Upgrade | WebSocket:
         return text(426, "DERP requires connection upgrade")
     return Upgrade(
         fast_start=request.header("derp-fast-start") == "1",
-        not_ideal=request.header("ideal-node") != "",
+        ideal=request.header("ideal-node")[:_MOST_IDEAL],
     )
 
 

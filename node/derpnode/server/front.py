@@ -102,7 +102,7 @@ class Guest:
         """Absolute offset in the stream of the first byte in the buffer."""
 
         self.requests = 0
-        self.not_ideal = False
+        self.ideal = ""
         self.began = now
         """When the request began that it is at."""
 
@@ -257,7 +257,7 @@ class Front:
     def _upgrade(self, guest: Guest, upgrade: Upgrade) -> None:
         """Greet in DERP. The server speaks first, and in fast start without 101."""
         guest.stage = Stage.DERP
-        guest.not_ideal = upgrade.not_ideal
+        guest.ideal = upgrade.ideal
         guest.deadline = self._login_deadline(guest)
         if not upgrade.fast_start:
             self._plane.send(guest.connection, self._switching)

@@ -1,6 +1,6 @@
 """What a node asks of its region. A node alone has nobody to ask."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Protocol
 
 from derpnode.wire.keys import NodeKey
@@ -24,6 +24,9 @@ class RegionPort(Protocol):
 
     def membership(self) -> dict[str, object]:
         """Describe the membership in force and where it is from, for JSON."""
+
+    def strays(self) -> Mapping[str, int]:
+        """Count clients that may be moved to the node they prefer, by its name."""
 
     def notes(self) -> list[str]:
         """Say what an operator should look at, a line each."""
@@ -58,6 +61,10 @@ class Alone:
     def membership(self) -> dict[str, object]:
         """See the port."""
         return {"source": "none", "members": []}
+
+    def strays(self) -> Mapping[str, int]:
+        """See the port."""
+        return {}
 
     def notes(self) -> list[str]:
         """See the port."""

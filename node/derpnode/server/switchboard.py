@@ -162,7 +162,7 @@ class Switchboard:
         flags = Flags.MESH if mesh else Flags.NONE
         self._flags[guest.connection] = flags
         client = self._client(guest.connection, guest.peer, login, mesh=mesh)
-        client.not_ideal = guest.not_ideal
+        client.ideal = guest.ideal
         self.relay.register(client)
         self.plane.send(guest.connection, _server_info(login))
         flags = self._flags[guest.connection]

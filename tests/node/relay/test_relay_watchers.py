@@ -66,8 +66,8 @@ def test_reachable_before_anybody_is_told(relay, world, watcher):
         ({}, 1),
         ({"mesh": True}, 2),
         ({"prober": True}, 4),
-        ({"not_ideal": True}, 8),
-        ({"mesh": True, "prober": True, "not_ideal": True}, 14),
+        ({"ideal": "900b"}, 8),
+        ({"mesh": True, "prober": True, "ideal": "900b"}, 14),
     ],
 )
 def test_flags(relay, world, watcher, about, flags):

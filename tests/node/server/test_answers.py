@@ -33,11 +33,11 @@ def asked(path: str, site: Site | None = None, **options):
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
-        ({}, Upgrade(fast_start=False, not_ideal=False)),
-        ({"derp_fast_start": "1"}, Upgrade(fast_start=True, not_ideal=False)),
-        ({"derp_fast_start": "01"}, Upgrade(fast_start=False, not_ideal=False)),
-        ({"ideal_node": "900b"}, Upgrade(fast_start=False, not_ideal=True)),
-        ({"ideal_node": ""}, Upgrade(fast_start=False, not_ideal=False)),
+        ({}, Upgrade(fast_start=False, ideal="")),
+        ({"derp_fast_start": "1"}, Upgrade(fast_start=True, ideal="")),
+        ({"derp_fast_start": "01"}, Upgrade(fast_start=False, ideal="")),
+        ({"ideal_node": "900b"}, Upgrade(fast_start=False, ideal="900b")),
+        ({"ideal_node": ""}, Upgrade(fast_start=False, ideal="")),
     ],
 )
 def test_upgrades(headers, expected):

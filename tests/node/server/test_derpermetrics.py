@@ -253,7 +253,8 @@ async def test_packets_by_kind(node):
 async def test_population(node):
     """Connections by what they are; two share a key."""
     first, second, third = clients(3)
-    first.home = second.home = second.not_ideal = True
+    first.home = second.home = True
+    second.ideal = "900b"
     third.key = second.key
     for client in (first, second, third):
         node.relay.register(client)

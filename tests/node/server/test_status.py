@@ -124,7 +124,8 @@ async def test_status_numbers(tmp_path):
     """Where each number comes from."""
     async with running(node_config(tmp_path)) as node:
         first, second, third = clients(3)
-        first.home = second.not_ideal = third.mesh = True
+        first.home = third.mesh = True
+        second.ideal = "900b"
         third.key = second.key
         for one in (first, second, third):
             node.relay.register(one)

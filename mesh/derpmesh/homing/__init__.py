@@ -1,0 +1,1 @@
+"""Brings clients home: back to the node that their map prefers, slowly."""
