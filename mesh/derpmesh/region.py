@@ -60,6 +60,7 @@ class MeshRegion:
             config.node.name,
             node,
             config.homing,
+            members=lambda: self._membership.members if self._membership else (),
             serving=lambda: self._links.serving_members,
             command=source.command if source is not None else None,
         )
@@ -130,6 +131,8 @@ class MeshRegion:
             "held": list(source.hold.held) if source.hold is not None else [],
             "drains": sorted(found.drains),
             "struck": sorted(found.struck),
+            "relists": dict(etcd.relists) if etcd is not None else {},
+            "watch_lag": source.reporter.lag if source.reporter is not None else None,
             "leader": source.command.leader if source.command is not None else "",
             "clients": {
                 rule: sum(said == rule for said in found.clients.values())

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from derpmesh.config import HomingSection
@@ -51,6 +51,7 @@ class Keeper:
         name: Of the node.
         node: The node.
         settings: How fast, and when.
+        members: Names the nodes of the region; clients may name anything.
         serving: Names the other nodes that take clients now.
         command: What the region's leader says; None: there is none.
         clock: Seconds, monotonic.
@@ -63,6 +64,7 @@ class Keeper:
         node: Host,
         settings: HomingSection,
         *,
+        members: Callable[[], Collection[str]],
         serving: Callable[[], Iterable[str]],
         command: Command | None,
         clock: Callable[[], float] = time.monotonic,
@@ -71,6 +73,7 @@ class Keeper:
         self._name = name
         self._node = node
         self._settings = settings
+        self._members = members
         self._serving = serving
         self._command = command
         self._clock = clock
@@ -104,9 +107,9 @@ class Keeper:
             await self._lead(self._command)
 
     def _guests(self) -> Iterator[Guest]:
+        others = set(self._members()) - {self._name}
         for client in self._node.relay.clients():
-            is_stray = client.ideal and client.ideal != self._name
-            if is_stray and not client.mesh and not client.prober:
+            if client.ideal in others and not client.mesh and not client.prober:
                 stats = self._node.plane.stats(ConnectionId(client.connection))
                 packets = stats.rx_packets + stats.tx_packets
                 yield Guest(client.connection, client.key, client.ideal, packets)

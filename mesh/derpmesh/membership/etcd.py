@@ -7,11 +7,12 @@ kept beside it. So a lease that ends, or all of them, changes no link.
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
-from derpmesh.etcd.answers import Put
+from derpmesh.etcd.answers import Delete, Put
 from derpmesh.etcd.client import Etcd
 from derpmesh.etcd.errors import Compacted, EtcdError, StaleAnswer
 from derpmesh.membership.errors import RegistryUnavailable, RevisionCompacted
@@ -41,6 +42,10 @@ RELIST = (60.0, 90.0)
 
 SILENCE = 2 * INTERVAL + 2.0
 """Seconds without a change after which a watch is dead, where somebody reports."""
+
+RELISTS = ("start", "lost", "routine", "silent", "compacted", "stale")
+"""Why everything is read: nothing was known, etcd was away, it was time, the watch was
+silent, what came meanwhile is forgotten, or the answer was from the past."""
 
 STALE_ANSWERS = 2
 """Answers from the past, or another cluster, after which that is what etcd is now."""
@@ -84,6 +89,14 @@ class EtcdRegistry:
         self.has_read = False
         """Whether it was ever read."""
 
+        self.relists: Counter[str] = Counter()
+        """Readings of everything, by what made them necessary: see `RELISTS`."""
+
+        self.heard: Callable[[LiveStatus], None] = lambda _: None
+        """Told of each status that the watch brings."""
+
+        self._why = "start"  # the next reading is necessary
+
     @property
     def live(self) -> Mapping[str, LiveMember]:
         """What the nodes whose lease lives say of themselves."""
@@ -116,6 +129,7 @@ class EtcdRegistry:
             listing = await self._etcd.range_prefix(self._keys.root)
         except StaleAnswer as exc:
             self._stale += 1
+            self._why = "stale"
             if self._stale < STALE_ANSWERS:
                 self._etcd.rotate("its answer is from the past")
                 raise RegistryUnavailable("etcd", f"{exc}; {_TEMPORARY}") from exc
@@ -128,6 +142,8 @@ class EtcdRegistry:
             raise RegistryUnavailable("etcd", str(exc)) from exc
         self._stale = 0
         self.has_read = True
+        self.relists[self._why] += 1
+        self._why = "lost"
         self._values, self._rules = {}, {}
         self._take({item.key: item.value for item in listing.items})
         return self._membership(listing.revision)
@@ -155,12 +171,16 @@ class EtcdRegistry:
                         yield now
             except _Silent:
                 silent = True
+                self._why = "silent"
                 logger.warning("etcd: the watch is silent; trying another")
                 self._etcd.rotate("its watch is silent")
             except Compacted as exc:
+                self._why = "compacted"
                 raise RevisionCompacted(now.revision) from exc
             except EtcdError as exc:
                 raise RegistryUnavailable("etcd", str(exc)) from exc
+            else:
+                self._why = "routine"
             last, now = now, await self.read()
             if difference(last, now) != Change(now.revision) and not silent:
                 logger.warning("etcd: the watch missed a change, which a reading found")
@@ -192,7 +212,17 @@ class EtcdRegistry:
                         for event in batch.events
                     }
                 )
+                for event in batch.events:
+                    self._hear(event)
                 yield self._membership(batch.revision)
+
+    def _hear(self, event: Put | Delete) -> None:
+        """Tell of a status, if that is what the watch has brought."""
+        place = self._keys.read(event.key)
+        if place is not None and place[0] == "status" and isinstance(event, Put):
+            record = self._record(LiveStatus, event.key)
+            if record is not None:
+                self.heard(record)
 
     def _take(self, values: Mapping[bytes, bytes | None]) -> None:
         """Take over what stands under some keys now; None: nothing does.

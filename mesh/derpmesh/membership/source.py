@@ -165,6 +165,12 @@ def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
         about=lambda count: _status(config.node.name, node, count),
     )
     name = config.node.name
+
+    def heard(record: LiveStatus) -> None:
+        if record.name == name:
+            reporter.heard(record)
+
+    found.heard = heard
     leadership = Leadership(client, keys, name, instance, lambda: enrolment.lease)
     return Source(
         "etcd",

@@ -23,7 +23,7 @@ from derpnode.server.facts import NodeFacts
 from derpnode.server.front import Stage
 from derpnode.server.processmetrics import process_facts, process_metrics
 from derpnode.server.regionmetrics import region_metrics
-from derpnode.server.status import plane_name, stun_counters
+from derpnode.server.status import plane_name, population, stun_counters
 
 
 LAGS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -138,6 +138,13 @@ def _state(facts: NodeFacts) -> Iterator[Metric]:
         "derpmesh_state",
         "1 for the state that the node is in, 0 for the others.",
         by("state", {facts.state: 1}, _STATES),
+    )
+    is_leaving = facts.state in ("draining", "drained")
+    counted = population(facts.relay)
+    yield gauge(
+        "derpmesh_draining_clients",
+        "Clients that are still here while the node is drained; 0 while it is not.",
+        (counted.connections - counted.mesh) * is_leaving,
     )
 
 

@@ -8,6 +8,7 @@ from derpnode.server.exposition import by, family, gauge
 from derpnode.server.region import RegionPort
 
 
+_RELISTS = ("start", "lost", "routine", "silent", "compacted", "stale")
 _SOURCES = ("none", "file", "etcd", "snapshot")
 
 
@@ -58,6 +59,32 @@ def region_metrics(region: RegionPort) -> Iterator[Metric]:
             "Seconds since the membership in force came into force.",
             age,
         )
+    yield gauge(
+        "derpmesh_membership_breaker_open",
+        "1 while members that vanished in numbers are held until somebody confirms.",
+        _count(membership, "held") > 0,
+    )
+    lag = membership.get("watch_lag")
+    if isinstance(lag, float):
+        yield gauge(
+            "derpmesh_membership_watch_lag_seconds",
+            "What it took the registry's watch to bring the node's own last report, "
+            "or how long one is on its way by now.",
+            lag,
+        )
+    relists = membership.get("relists")
+    yield family(
+        "counter",
+        "derpmesh_membership_relists_total",
+        "Readings of the whole registry, by what made them necessary.",
+        by("reason", relists if isinstance(relists, dict) else {}, _RELISTS),
+    )
+    yield family(
+        "gauge",
+        "derpmesh_strays",
+        "Clients that may be moved to the node that their map prefers, by that node.",
+        [({"ideal": name}, count) for name, count in region.strays().items()],
+    )
     yield gauge(
         "derpmesh_region_notes",
         "Things that an operator should look at, as `derpctl status` names them.",

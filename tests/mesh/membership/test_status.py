@@ -86,6 +86,7 @@ async def test_silent_watch_is_left(etcd, shared_etcd, keys, monkeypatch):
     port = int(url.rpartition(":")[2])
     async with Proxy(port) as proxy, client_of(proxy.url, url) as client:
         registry = EtcdRegistry(client, keys, REGION, uniform=lambda *_: 600.0)
+        registry.heard = reporter.heard
         now = await registry.read()
         async with (
             aclosing(registry.changes(now.revision)) as changes,
@@ -95,13 +96,16 @@ async def test_silent_watch_is_left(etcd, shared_etcd, keys, monkeypatch):
             reporting = group.create_task(reporter.run())
             following = group.create_task(anext(changes))
             await until(lambda: bool(registry.statuses))  # by the watch
+            await until(lambda: reporter.lag is not None)
             proxy.stall()
+            await until(lambda: (reporter.lag or 0.0) > 1.0)
             intent = NodeIntent(node=A, author=A.name)
             transaction(url, putting(keys.of("intent", A.name), intent.write()))
             change = await following
             reporting.cancel()
         assert change.put == (A,)
         assert client.endpoint == url
+        assert registry.relists == {"start": 1, "silent": 1}
 
 
 @asynccontextmanager

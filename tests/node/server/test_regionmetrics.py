@@ -19,7 +19,18 @@ class Region(Alone):
     def membership(self):
         """See the port."""
         members = [{"name": name} for name in ("900a", "900b", "900c")]
-        return {"source": "etcd", "members": members, "held": ["900c"], "age": 12.5}
+        return {
+            "source": "etcd",
+            "members": members,
+            "held": ["900c"],
+            "age": 12.5,
+            "watch_lag": 0.25,
+            "relists": {"start": 1, "silent": 2},
+        }
+
+    def strays(self):
+        """See the port."""
+        return {"900b": 4}
 
     def notes(self):
         """See the port."""
@@ -38,7 +49,19 @@ async def test_region(tmp_path):
     assert packets == {'peer="900b"': 7, 'peer="900c"': 0}
     sources = rows(text, "derpmesh_membership_source")
     assert [name for name, is_it in sources.items() if is_it] == ['source="etcd"']
-    for line in ("members 3", "members_held 1", "membership_age_seconds 12.5"):
+    relists = rows(text, "derpmesh_membership_relists_total")
+    assert {k: v for k, v in relists.items() if v} == {
+        'reason="start"': 1,
+        'reason="silent"': 2,
+    }
+    assert rows(text, "derpmesh_strays") == {'ideal="900b"': 4}
+    for line in (
+        "members 3",
+        "members_held 1",
+        "membership_age_seconds 12.5",
+        "membership_breaker_open 1",
+        "membership_watch_lag_seconds 0.25",
+    ):
         assert f"\nderpmesh_{line}\n" in text
     assert "\nderpmesh_region_notes 1\n" in text
 
