@@ -69,7 +69,7 @@ def region_metrics(region: RegionPort) -> Iterator[Metric]:
         yield gauge(
             "derpmesh_membership_watch_lag_seconds",
             "What it took the registry's watch to bring the node's own last report, "
-            "or how long one is on its way by now.",
+            "or how long one is on its way by now. Not there without etcd.",
             lag,
         )
     relists = membership.get("relists")
