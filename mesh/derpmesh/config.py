@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from derpnode.config import FilePath, NodeConfig, Section, is_ip, read_config
+from derpnode.config import AUTO_NAME, FilePath, NodeConfig, Section, is_ip, read_config
 from derpnode.errors import ConfigError
 
 
@@ -85,6 +85,13 @@ class DaemonConfig(NodeConfig):
         """Yield what is wrong between sections; each alone is already valid."""
         yield from super().problems()
         yield from registry_problems(self.registry)
+        if self.node.name == AUTO_NAME and self.registry.etcd is None:
+            yield ConfigError(
+                "node.name",
+                AUTO_NAME,
+                reason="only etcd gives names",
+                hint="set registry.etcd, or a name: region id and a letter",
+            )
         if self.mesh.key_file is not None:
             return
         etcd = self.registry.etcd

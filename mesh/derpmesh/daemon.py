@@ -13,17 +13,14 @@ import typer
 
 from derpmesh.config import DaemonConfig, load_daemon_config
 from derpmesh.membership.file import dump_member
-from derpmesh.membership.model import Member
-from derpmesh.membership.source import source_of
+from derpmesh.membership.source import member_of, named, source_of
 from derpmesh.region import MeshRegion
 from derpnode import __version__
-from derpnode.config import InvalidConfig
+from derpnode.config import AUTO_NAME, InvalidConfig
 from derpnode.errors import ConfigError
 from derpnode.node import Node
 from derpnode.plane.python.selector import new_event_loop
-from derpnode.server.certificates import load_current
 from derpnode.server.log import set_up
-from derpnode.server.mapentry import map_entry
 
 
 logger = logging.getLogger(__name__)
@@ -107,13 +104,10 @@ def _settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _entry(config: DaemonConfig) -> str:
     """Describe this node for the region's file; makes its certificate if need be."""
-    entry = map_entry(
-        config,
-        load_current(config),
-        config.derp.listen[0].port,
-        config.stun.listen[0].port if config.stun.enabled else None,
-    )
-    return dump_member(Member.of(entry))
+    if config.node.name == AUTO_NAME:
+        reason, hint = "etcd has given it no name yet", "start it, or give it a name"
+        raise ConfigError("node.name", AUTO_NAME, reason, hint)
+    return dump_member(member_of(config))
 
 
 def _raise_file_limit() -> None:
@@ -123,6 +117,9 @@ def _raise_file_limit() -> None:
 
 
 async def _run(config: DaemonConfig) -> None:
+    if config.node.name == AUTO_NAME:
+        config = await named(config)
+        set_up(config.log.level, config.log.format, node=config.node.name)
     node = Node(config)
     if node.mesh_key is not None:
         MeshRegion(node, config, node.mesh_key, source_of(config, node))

@@ -164,6 +164,9 @@ def _path(value: object) -> object:
     return Path(value) if isinstance(value, str) else value
 
 
+AUTO_NAME = "auto"
+"""Stands for a name that the registry is to give."""
+
 Listen = Annotated[Address, BeforeValidator(parse_address)]
 Host = Annotated[str, AfterValidator(_host)]
 NodeName = Annotated[str, AfterValidator(_node_name)]
@@ -195,7 +198,8 @@ class NodeSection(Section):
     """Who this node is."""
 
     name: NodeName = "900a"
-    """Name in the DERP map, unique over all regions: region id and a letter."""
+    """Name in the DERP map, unique over all regions: region id and a letter. `auto`:
+    the first letter that is free in the region's registry, kept in `state_dir`."""
 
     host: Host = "127.0.0.1"
     """What clients dial: a DNS name, or an IP address (then pinned, no domain)."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import pytest
+import yaml
 
 from derpmesh.membership.keys import Keys
 from derpmesh.membership.records import LiveMember, NodeIntent
@@ -152,6 +153,36 @@ async def test_nodes_join(region, etcd):
         NAMES, "serving"
     )
     assert [node.node.region.notes() for node in nodes] == [[], [], []]
+
+
+async def test_nodes_are_given_names(region, etcd):
+    """Three that start at once have three, and keep them through a restart."""
+    nodes = [region.child(letter) for letter in "xyz"]
+    for node in nodes:
+        enrolled(node, etcd)
+        tree = yaml.safe_load(node.config_file.read_text())
+        tree["node"]["name"] = "auto"
+        node.config_file.write_text(yaml.safe_dump(tree))
+    async with asyncio.TaskGroup() as group:
+        for node in nodes:
+            group.create_task(region.start(node))
+
+    async def called(node) -> str:
+        return str((await node.ask("/v1/node"))[1]["name"])
+
+    found = [await called(node) for node in nodes]
+    assert sorted(found) == NAMES
+    for node in nodes:
+        async with asyncio.timeout(PATIENCE):
+            while {p for p, one in (await node.links()).items() if one["keys"]} != {
+                name for name in NAMES if name != await called(node)
+            }:
+                await asyncio.sleep(LOOK)
+    first, *_ = nodes
+    first.end()
+    etcd.kill()
+    await region.start(first)
+    assert await called(first) == found[0]
 
 
 async def test_etcd_dies(region, etcd, trio):

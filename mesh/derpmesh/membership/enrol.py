@@ -138,7 +138,8 @@ class Enrolment:
         if region.join != "open":
             message = f"the region takes listed nodes only; an operator may add {name}"
             raise NotListed(message)
-        intent = NodeIntent(node=self._entry(), author=name)
+        server_key = self._about(0).server_key
+        intent = NodeIntent(node=self._entry(), author=name, server_key=server_key)
         if await self._etcd.txn_put(key, intent.write(), 0) is not None:
             logger.info("etcd: %s has recorded itself in the region", name)
 

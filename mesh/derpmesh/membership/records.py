@@ -120,6 +120,9 @@ class NodeIntent(Stored):
     drain: Drain | None = None
     """The wish that it sends its clients to the others."""
 
+    server_key: str = ""
+    """`nodekey:…` of the node that took the name itself; empty if an operator did."""
+
     _unknown: dict[str, object] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")
@@ -148,6 +151,8 @@ class NodeIntent(Stored):
             "author": self.author,
             "removed": self.removed,
         }
+        if self.server_key:
+            said["server_key"] = self.server_key
         if self.drain is not None:
             said["drain"] = self.drain.model_dump(exclude_defaults=True)
         return {**extra, **said}

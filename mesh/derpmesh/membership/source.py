@@ -19,13 +19,17 @@ from derpmesh.membership.hold import Hold
 from derpmesh.membership.keys import Keys
 from derpmesh.membership.leader import Leadership
 from derpmesh.membership.model import Member, Region
+from derpmesh.membership.naming import Naming
 from derpmesh.membership.operator import client_of
 from derpmesh.membership.ports import Registry
 from derpmesh.membership.records import LiveMember, LiveStatus, RegionIntent
 from derpmesh.membership.status import Reporter
 from derpnode.config import Address, parse_address
 from derpnode.relay.relay import Relay
+from derpnode.server.certificates import load_current
+from derpnode.server.identity import load_identity
 from derpnode.server.journal import Journal
+from derpnode.server.mapentry import map_entry
 from derpnode.server.region import RegionPort
 from derpnode.wire.keys import NodeKey, node_key_text
 
@@ -183,6 +187,51 @@ def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
         Command(name, keys, found, leadership),
         client,
     )
+
+
+def member_of(config: DaemonConfig) -> Member:
+    """Describe a node by its settings; makes its certificate if need be.
+
+    Raises:
+        ConfigError: Its certificate cannot be used, or made.
+    """
+    entry = map_entry(
+        config,
+        load_current(config),
+        config.derp.listen[0].port,
+        config.stun.listen[0].port if config.stun.enabled else None,
+    )
+    return Member.of(entry, admin=admin_url(config))
+
+
+async def named(config: DaemonConfig) -> DaemonConfig:
+    """Give the settings of a node with the name that etcd gives it.
+
+    Raises:
+        ConfigError: A file cannot be used.
+    """
+    settings = config.registry.etcd
+    if settings is None:
+        return config
+    identity = load_identity(config.state_dir)
+    client = client_of(settings)
+    naming = Naming(
+        client,
+        Keys(settings.prefix, config.region.id),
+        config.region.id,
+        server_key=node_key_text(identity.public),
+        entry=lambda name: member_of(_called(config, name)),
+        backoff=delays,
+    )
+    try:
+        return _called(config, await naming.find(config.state_dir))
+    finally:
+        await client.close()
+
+
+def _called(config: DaemonConfig, name: str) -> DaemonConfig:
+    node = config.node.model_copy(update={"name": name})
+    return config.model_copy(update={"node": node})
 
 
 def _status(name: str, node: Self, count: int) -> LiveStatus:

@@ -150,7 +150,8 @@ async def test_node_records_itself(start, url, keys):
     node = start()
     found = await node.recorded()
     assert (found.epoch, found.state, found.owner) == (1, "serving", "901a")
-    assert node.intent == NodeIntent(node=member("a"), author="901a")
+    wanted = NodeIntent(node=member("a"), author="901a", server_key="nodekey:a")
+    assert node.intent == wanted
     region = stored(url, keys.region)
     assert RegionIntent.read(keys.region, region.value).region == REGION
     assert region.lease == stored(url, node.intent_key).lease == 0
@@ -297,7 +298,8 @@ async def test_record_that_somebody_deleted(start, url):
     transaction(url, deleting(node.key), deleting(node.intent_key))
     await until(lambda: node.record is not None)
     assert node.record.epoch == 2
-    assert node.intent == NodeIntent(node=member("a"), author="901a")
+    wanted = NodeIntent(node=member("a"), author="901a", server_key="nodekey:a")
+    assert node.intent == wanted
 
 
 async def test_intent_alone_that_somebody_deleted(start, url):
