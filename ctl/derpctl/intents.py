@@ -2,16 +2,18 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from derpctl import registry
 from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpmesh.membership.errors import RegistryUnavailable
+from derpmesh.membership.errors import RegistryInvalid, RegistryUnavailable
 from derpmesh.membership.model import Member, Rule
 from derpmesh.membership.operator import Operator
 from derpmesh.membership.records import RegionIntent
+from derpmesh.membership.regionfile import RegionText, parse_region
 from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
 
@@ -127,6 +129,44 @@ async def set_region(
         return intent, revision
 
     return await ask(config, write)
+
+
+def read_region(config: CtlConfig, file: Path) -> RegionText:
+    """Read a region's file.
+
+    Raises:
+        CtlError: It cannot be used, or is of another region.
+    """
+    try:
+        text = parse_region(file.read_bytes(), str(file))
+    except OSError as exc:
+        reason = (exc.strerror or "cannot be read").lower()
+        raise CtlError(str(file), reason, "check the path", Exit.USAGE) from exc
+    except RegistryInvalid as exc:
+        raise CtlError(exc.where, exc.reason, exc.hint, Exit.INVALID) from exc
+    if text.region.id != config.region:
+        value, reason = str(file), f"it is of region {text.region.id}"
+        hint = f"derpctl's configuration is of region {config.region}"
+        raise CtlError(value, reason, hint, Exit.INVALID)
+    return text
+
+
+async def import_region(config: CtlConfig, text: RegionText) -> list[str]:
+    """List what a region's file lists and is not there; name what was written.
+
+    Raises:
+        CtlError: The registry cannot be had.
+    """
+    return await ask(config, lambda operator: operator.import_region(text))
+
+
+async def export_region(config: CtlConfig) -> str:
+    """Give what the registry has as a region's file.
+
+    Raises:
+        CtlError: The registry cannot be had, or has no such region.
+    """
+    return await ask(config, lambda operator: operator.export_region())
 
 
 async def add_node(config: CtlConfig, member: Member) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from derpmesh.config import DaemonConfig, load_daemon_config
-from derpmesh.membership.file import dump_member
+from derpmesh.membership.regionfile import dump_member
 from derpmesh.membership.source import member_of, named, source_of
 from derpmesh.region import MeshRegion
 from derpnode import __version__

@@ -55,7 +55,8 @@ class MeshRegion:
         self._source = source
         self._snapshots = Snapshots(config.state_dir, config.region.id)
         self._kept = self._snapshots.load() if source is not None else None
-        self._wishes = Wishes(node)
+        wish = self._kept.drains.get(config.node.name) if self._kept else None
+        self._wishes = Wishes(node, wish)
         self._keeper = Keeper(
             config.node.name,
             node,
@@ -86,7 +87,7 @@ class MeshRegion:
         node.region = self
         if self._kept is not None:
             # What was wished and ruled last holds before the registry is heard.
-            node.starts_drained = config.node.name in self._kept.drains
+            node.starts_drained = wish is not None
             self._rule(self._kept)
 
     # What the node asks.

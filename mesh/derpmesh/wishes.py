@@ -40,11 +40,12 @@ class Wishes:
 
     Args:
         node: The node.
+        wish: What was wished last, and the node starts with.
     """
 
-    def __init__(self, node: Drainable) -> None:
+    def __init__(self, node: Drainable, wish: Drain | None) -> None:
         self._node = node
-        self._wish: Drain | None = None
+        self._wish = wish
         self._is_owed = False
         self._problem = ""
 

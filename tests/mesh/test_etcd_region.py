@@ -170,13 +170,16 @@ async def test_nodes_are_given_names(region, etcd):
     async def called(node) -> str:
         return str((await node.ask("/v1/node"))[1]["name"])
 
+    async def linked(node) -> set[str]:
+        links = (await node.links()).items()
+        return {peer for peer, link in links if link["state"] == "up"}
+
     found = [await called(node) for node in nodes]
     assert sorted(found) == NAMES
     for node in nodes:
+        others = set(NAMES) - {await called(node)}
         async with asyncio.timeout(PATIENCE):
-            while {p for p, one in (await node.links()).items() if one["keys"]} != {
-                name for name in NAMES if name != await called(node)
-            }:
+            while await linked(node) != others:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(LOOK)
     first, *_ = nodes
     first.end()

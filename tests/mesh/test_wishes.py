@@ -107,6 +107,22 @@ async def test_node_that_restarts_while_it_is_to_be_drained(region, steward):
         assert lasted() < 3.0
 
 
+async def test_drain_that_is_over_when_the_node_is_back(region, steward):
+    """It starts as it was, and takes clients once it hears of that."""
+    a, b = await started(region, steward, "ab")
+    await steward.drain(a, Drain())
+    await until(lambda: a.node.state == "drained")
+    await until(lambda: a.node.region._snapshots.load().drains == {"900a": Drain()})
+    registry = a.config.registry.model_dump(mode="json", exclude_none=True)
+    await a.stop()
+    await steward.drain(a, None)
+    again = region.again(a)
+    again.configure(registry=registry)
+    await again.start(region.spawn)
+    await region.linked(again, b)
+    assert again.node.region.notes() == []
+
+
 async def test_told_otherwise_by_its_admin(region, steward):
     """That holds until the wish is another, and is noted."""
     a, _ = await started(region, steward, "ab")

@@ -1,6 +1,7 @@
 """`derpctl region …`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -123,6 +124,48 @@ def set_(
         raise CtlError(value, reason, "give --join listed, say", Exit.USAGE)
     intent, revision = asyncio.run(intents.set_region(config, changes))
     _print(settings, intent, revision)
+
+
+@app.command("import", epilog="Example: derpctl region import region.yaml")
+def import_(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A region's file, as nodes read it.")
+    ],
+    *,
+    output: OutputOption = None,
+) -> None:
+    """List in etcd what a region's file lists, before its nodes move there.
+
+    What is in etcd already stays as it is. See docs/howto/move-registry.md.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from derpctl import documents, intents  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+
+    settings = settings_of(context, output)
+    config = load_ctl_config(settings.config)
+    text = intents.read_region(config, file)
+    written = asyncio.run(intents.import_region(config, text))
+    if settings.as_json:
+        found = documents.document("RegionImport", region=config.region, items=written)
+        typer.echo(documents.pretty(found))
+    else:
+        for name in written or ["nothing: all of it is there"]:
+            typer.echo(f"written: {name}" if written else name)
+
+
+@app.command("export", epilog="Example: derpctl region export > region.yaml")
+def export(context: typer.Context) -> None:
+    """Print what etcd has of the region as a region's file, for nodes without etcd."""
+    import asyncio  # noqa: PLC0415
+
+    from derpctl import intents  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+
+    config = load_ctl_config(settings_of(context).config)
+    typer.echo(asyncio.run(intents.export_region(config)), nl=False)
 
 
 def _print(settings: Settings, intent: "RegionIntent", revision: int) -> None:

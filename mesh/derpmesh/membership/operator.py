@@ -24,6 +24,7 @@ from derpmesh.membership.records import (
     NodeIntent,
     RegionIntent,
 )
+from derpmesh.membership.regionfile import RegionText, dump_region
 from derpnode.errors import ConfigError
 from derpnode.wire.keys import NodeKey, node_key_text
 
@@ -178,6 +179,46 @@ class Operator:
             if done is not None:
                 return member.name, done
         raise Contended(member.name)
+
+    async def import_region(self, text: RegionText) -> list[str]:
+        """List what a region file lists and is not there yet; name what was written.
+
+        What is there stays as it is, whoever wrote it.
+        """
+        written: list[str] = []
+        found, revision = await self.region()
+        if found is None:
+            order = [member.name for member in text.members]
+            intent = RegionIntent(**text.region.model_dump(), order=order)
+            if await self.put_region(intent, revision) is not None:
+                written.append("region")
+        there = await self.nodes()
+        for member in text.members:
+            drain = text.drains.get(member.name)
+            intent_ = NodeIntent(node=member, author=self._author, drain=drain)
+            if member.name not in there and await self.put(intent_, 0):
+                written.append(member.name)
+        known = await self.clients()
+        for client, rule in text.clients.items():
+            if client not in known:
+                await self.rule(client, rule)
+                written.append(node_key_text(client))
+        return written
+
+    async def export_region(self) -> str:
+        """Write the region as a file; what only etcd has a place for is left out."""
+        found, _ = await self.region()
+        if found is None:
+            raise UnknownNode("region", ())
+        nodes = {
+            name: one.intent.node
+            for name, one in (await self.nodes()).items()
+            if not one.intent.removed
+        }
+        order = [name for name in found.order if name in nodes]
+        names = [*order, *sorted(nodes.keys() - set(order))]
+        rules = {key: one.rule for key, one in (await self.clients()).items()}
+        return dump_region(found.region, [nodes[name] for name in names], rules)
 
     async def remove(self, name: str) -> Written:
         """Take a node out, so that it does not come back by itself.

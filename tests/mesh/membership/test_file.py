@@ -4,29 +4,39 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
 from derpmesh.membership.errors import RegistryInvalid, RegistryUnavailable
-from derpmesh.membership.file import (
+from derpmesh.membership.file import FileRegistry, _content
+from derpmesh.membership.model import Region, Rule
+from derpmesh.membership.regionfile import (
     MAX_SIZE,
-    FileRegistry,
+    RegionText,
     dump_member,
+    dump_region,
     parse_region,
     parse_region_text,
 )
-from derpmesh.membership.model import Region
 from derpmesh.membership.watcher import memberships
+from derpnode.wire.keys import NodeKey
 from tests.mesh.membership.registries import FileOperator, look, region_text
 from tests.mesh.membership.scene import REGION, A, B, C, content, member
 
 
 HINT = "see docs/reference/region-file.md"
 PATIENCE = 5.0
+RULES: tuple[Rule, ...] = ("allow", "deny", "none")
 LOOKS = 8  # that many looks make sure of what does not happen
 
 TWO = region_text(REGION, A, B)
 THREE = region_text(REGION, A, B, C)
+
+
+def parsed(path: Path) -> RegionText:
+    """Judge a file."""
+    return parse_region(_content(path), str(path))
 
 
 @pytest.fixture
@@ -230,7 +240,7 @@ async def test_unchanged_broken_file_is_judged_once(operator, monkeypatch):
         judged.append(where)
         return judge(text, where)
 
-    monkeypatch.setattr("derpmesh.membership.file.parse_region_text", count)
+    monkeypatch.setattr("derpmesh.membership.regionfile.parse_region_text", count)
     operator.write("nodes: []")
     for _ in range(4):
         with pytest.raises(RegistryInvalid):
@@ -347,10 +357,10 @@ def test_file_of_the_largest_size(tmp_path):
     path = tmp_path / "region.yaml"
     text = region_text(REGION, A)
     path.write_text(text + "#" * (MAX_SIZE - len(text)))
-    assert parse_region(path).members == (A,)
+    assert parsed(path).members == (A,)
     path.write_text(text + "#" * (MAX_SIZE - len(text) + 1))
     with pytest.raises(RegistryInvalid, match="1048577 bytes, limit is 1048576"):
-        parse_region(path)
+        parsed(path)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +376,7 @@ def test_file_that_cannot_be_read(tmp_path, prepare, reason):
     path = tmp_path / "region.yaml"
     prepare(path)
     with pytest.raises(RegistryUnavailable) as caught:
-        parse_region(path)
+        parsed(path)
     assert str(caught.value) == f"{path}: {reason}"
 
 
@@ -375,14 +385,14 @@ def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "region.yaml"
     path.write_bytes(b"\xff\xfe\x00region")
     with pytest.raises(RegistryInvalid):
-        parse_region(path)
+        parsed(path)
 
 
 def test_text_may_begin_with_a_mark(tmp_path):
     """As some editors put it."""
     path = tmp_path / "region.yaml"
     path.write_text(f"\ufeff{TWO}", "utf-8")
-    assert parse_region(path).members == (A, B)
+    assert parsed(path).members == (A, B)
 
 
 def test_least_region_file():
@@ -433,3 +443,14 @@ async def test_log_of_a_broken_file_is_a_warning(operator, watched, caplog):
     operator.write("nodes: []")
     await watched.quiet()
     assert [found.levelno for found in caplog.records] == [logging.WARNING]
+
+
+def test_file_that_was_written_is_read():
+    """All of it: members in their order, and clients that are let in or kept out."""
+    clients = {NodeKey(bytes([n]) * 32): rule for n, rule in enumerate(RULES)}
+    text = dump_region(REGION, [B, A], clients)
+    found = parse_region_text(text, "x")
+    assert (found.region, found.members) == (REGION, (B, A))
+    kept = {key: rule for key, rule in clients.items() if rule != "none"}
+    assert found.clients == kept
+    assert "clients" not in dump_region(REGION, [A], {})

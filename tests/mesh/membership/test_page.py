@@ -4,9 +4,10 @@ import re
 
 import yaml
 
-from derpmesh.membership import file as file_module
-from derpmesh.membership.file import parse_region_text
+from derpmesh.membership import regionfile as file_module
+from derpmesh.membership.file import INTERVAL
 from derpmesh.membership.model import Region
+from derpmesh.membership.regionfile import parse_region_text
 from tests.support.docs import ROOT, _keys
 
 
@@ -59,7 +60,7 @@ def test_limits_are_those_of_the_code():
     """How large a file may be, and how often it is looked at."""
     assert file_module.MAX_SIZE == 1 << 20
     assert "1 MiB" in PAGE
-    assert 1 / file_module.INTERVAL == 2
+    assert 1 / INTERVAL == 2
     assert "twice a second" in PAGE
 
 
