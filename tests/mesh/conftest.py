@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mesh.etcds import Etcds
+from tests.mesh.etcds import Etcds, require
 from tests.support.etcd import VERSIONS, Version, require_etcd
 from tests.support.peers import BuildFailed, MissingTool
 
@@ -39,8 +39,5 @@ def etcds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcds]:
 def etcd_version(request: pytest.FixtureRequest) -> Version:
     """Have each version of etcd, or skip; on CI there is no skipping."""
     version: Version = request.param
-    try:
-        require_etcd(version)
-    except MissingTool as missing:
-        pytest.skip(str(missing))
+    require(version)
     return version

@@ -4,8 +4,7 @@ A plain one has a single server. A secured one is as it should be in earnest: th
 servers, TLS with names and client certificates, and users that may do what they must.
 """
 
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +14,15 @@ from derpmesh.etcd.tls import client_context
 from tests.mesh.etcd.certificates import Authority
 from tests.support.etcd import (
     Cluster,
+    Found,
+    Server,
     Version,
     add_user,
     cluster,
     enable_users,
     post,
     require_etcd,
+    stored,
     token_of,
     transaction,
 )
@@ -34,16 +36,37 @@ _ROOT = "s3cret-of-root"
 
 
 class SecuredEtcd:
-    """A secured cluster that runs, and what its root does.
+    """A secured cluster, and what its root does.
 
     Args:
-        found: The cluster; it is not started yet.
-        context: How clients prove themselves: without a common name.
+        folder: Its own.
+        version: Which etcd.
+        count: Of servers.
+        arguments: More words for the command line of each.
     """
 
-    def __init__(self, found: Cluster, context: ssl.SSLContext) -> None:
-        self.cluster = found
-        self.context = context
+    def __init__(
+        self,
+        folder: Path,
+        version: Version,
+        *,
+        count: int = 3,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self._authority = Authority(folder / "ca")
+        self.ca = self._authority.ca
+        self.certificate, self.key = self._authority.issue("client.example.com")
+        """What clients prove themselves with; it has no common name."""
+
+        self.context = client_context(self.ca, self.certificate, self.key)
+        self.cluster = cluster(
+            folder,
+            count,
+            version=version,
+            host=HOST,
+            tls=self._authority.server(HOST, client_auth=True),
+            arguments=("--bcrypt-cost", "4", *arguments),
+        )
 
     def start(self) -> "SecuredEtcd":
         """Start it, and let in users alone."""
@@ -56,6 +79,16 @@ class SecuredEtcd:
         """Where root asks."""
         return self.cluster.urls[0]
 
+    def restart(self, server: Server) -> None:
+        """End a server as the power would, start it again, and wait until it serves."""
+        server.kill()
+        server.launch(self.cluster.peers)
+        server.until_ready(self.context)
+
+    def renew_certificate(self) -> None:
+        """Sign another certificate for the servers, in the files of the first."""
+        self._authority.issue(HOST)
+
     def add_user(self, name: str, password: str, root: bytes) -> None:
         """Let a user read and write below a key, and nothing else."""
         add_user(
@@ -66,6 +99,10 @@ class SecuredEtcd:
         """Give what does steps at once, as a user; see `tests.support.etcd`."""
         token = token_of(self.url, name, password, context=self.context)
         return partial(transaction, self.url, token=token, context=self.context)
+
+    def stored(self, key: bytes) -> Found | None:
+        """Look what is stored under a key, as root."""
+        return stored(self.url, key, token=self._token, context=self.context)
 
     def as_root(self, method: str, **payload: object) -> None:
         """Do something that only root may."""
@@ -91,7 +128,7 @@ class Etcds:
     def plain(self, version: Version) -> Cluster:
         """Give the cluster of one server; skip where there is no such etcd."""
         if version not in self._plain:
-            _require(version)
+            require(version)
             made = cluster(self._folder / version, version=version)
             self._plain[version] = made
             made.start()
@@ -100,8 +137,8 @@ class Etcds:
     def secured(self, version: Version) -> SecuredEtcd:
         """Give the secured cluster; skip where there is no such etcd."""
         if version not in self._secured:
-            _require(version)
-            made = secured_cluster(self._folder / f"secured-{version}", version)
+            require(version)
+            made = SecuredEtcd(self._folder / f"secured-{version}", version)
             self._secured[version] = made
             made.start()
         return self._secured[version]
@@ -113,31 +150,8 @@ class Etcds:
             one.kill()
 
 
-def secured_cluster(
-    folder: Path, version: Version, *arguments: str, count: int = 3
-) -> SecuredEtcd:
-    """Make a secured cluster that is not started yet.
-
-    Args:
-        folder: Its own.
-        version: Which etcd.
-        arguments: More words for the command line of each server.
-        count: Of servers.
-    """
-    authority = Authority(folder / "ca")
-    context = client_context(authority.ca, *authority.issue("client.example.com"))
-    made = cluster(
-        folder,
-        count,
-        version=version,
-        host=HOST,
-        tls=authority.server(HOST, client_auth=True),
-        arguments=("--bcrypt-cost", "4", *arguments),
-    )
-    return SecuredEtcd(made, context)
-
-
-def _require(version: Version) -> None:
+def require(version: Version) -> None:
+    """Have an etcd, or skip; on CI there is no skipping."""
     try:
         require_etcd(version)
     except MissingTool as missing:

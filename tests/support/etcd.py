@@ -33,6 +33,9 @@ VERSIONS: tuple[Version, ...] = get_args(Version)
 
 _LOOK = 0.05  # seconds between two looks
 
+_USERS = (b"user name is empty", b"permission denied")
+"""What a server with users says to nobody, without client certificates and with."""
+
 _DIRECT = urllib.request.ProxyHandler({})  # never by way of the machine's proxy
 
 
@@ -156,7 +159,8 @@ class Server:
         try:
             post(self.url, "/kv/range", {"key": encoded(b"health")}, context=context)
         except urllib.error.HTTPError as exc:
-            return b"user name is empty" in exc.read()  # it has users: it serves
+            body = exc.read()
+            return any(said in body for said in _USERS)  # it has users: it serves
         except OSError:
             return False
         return True
@@ -301,9 +305,12 @@ class Found:
     mod_revision: int
 
 
-def stored(url: str, key: bytes) -> Found | None:
+def stored(
+    url: str, key: bytes, *, token: str = "", context: ssl.SSLContext | None = None
+) -> Found | None:
     """Look what is stored under a key."""
-    answer = post(url, "/kv/range", {"key": encoded(key)})
+    payload = {"key": encoded(key)}
+    answer = post(url, "/kv/range", payload, token=token, context=context)
     for item in cast("list[dict[str, str]]", answer.get("kvs", [])):
         return Found(
             base64.b64decode(item.get("value", "")),

@@ -9,9 +9,18 @@ from derpmesh.etcd.client import Patience
 from derpmesh.etcd.errors import Ambiguous, EtcdError, FileUnusable, NotSent
 from derpmesh.etcd.tls import client_context
 from tests.mesh.etcd.certificates import Authority
+from tests.mesh.etcds import require
+from tests.support.etcd import Version
 
 
 ONCE = Patience(deadline=0.0)
+
+
+@pytest.fixture(scope="session")
+def etcd_version() -> Version:
+    """Have one: all of them do TLS by the same library."""
+    require("current")
+    return "current"
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ async def until_token_ends(client: Etcd) -> None:
     token = await client._login.token()
     endpoint = client._ring.current
     while True:
-        await asyncio.sleep(2.5)  # a look is a use, so it must not come too early
+        await asyncio.sleep(2.1)  # a look is a use, so it must not come too early
         try:
             payload = {"key": PREFIX}
             await endpoint.call("/kv/range", payload, token=token, within=5)
