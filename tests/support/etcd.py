@@ -6,6 +6,7 @@ judged by itself.
 
 import base64
 import json
+import random
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -30,6 +31,11 @@ Version = Literal["debian", "current"]
 """Which etcd: the one on PATH, 3.4 on Debian; or 3.7.3, built from its Go module."""
 
 VERSIONS: tuple[Version, ...] = get_args(Version)
+
+_PORTS = range(10_000, 32_768)
+"""None of those that Linux gives to connections: one could have a port before its
+server has, or while that is started again. Source: ``ip_local_port_range``.
+"""
 
 _LOOK = 0.05  # seconds between two looks
 
@@ -68,11 +74,15 @@ def require_etcd(version: Version = "debian") -> str:
 
 def free_ports(count: int) -> list[int]:
     """Give TCP ports of loopback that nobody had a moment ago, all different."""
+    found: list[int] = []
     with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
+        while len(found) < count:
+            listener = stack.enter_context(socket.socket())
+            port = random.choice(_PORTS)  # noqa: S311 - no secret
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 class Server:

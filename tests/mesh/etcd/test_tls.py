@@ -1,6 +1,7 @@
 """TLS to a real etcd: who is trusted, and who is not."""
 
 import ssl
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ async def test_trusted_server(start, connect, authority):
     server = start(tls=authority.server("127.0.0.1"), context=tls)
     client = connect(server.urls, tls=tls)
     await client.put(b"a", b"1")
-    assert (await anext(client.watch(b"a", 1))).events == ()
+    async with aclosing(client.watch(b"a", 1)) as batches:
+        assert (await anext(batches)).events == ()
 
 
 @pytest.mark.interop
