@@ -32,6 +32,9 @@ from tests.support.peers import MissingTool
 HOST = "localhost"
 """What certificates of secured servers are for: a name, not an address."""
 
+one_version = pytest.mark.parametrize("etcd_version", ["current"], indirect=True)
+"""Marks what is the client's own doing, whichever etcd it asks."""
+
 _ROOT = "s3cret-of-root"
 
 
