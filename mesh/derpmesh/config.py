@@ -23,7 +23,7 @@ class EtcdSection(Section):
     """`http://HOST:PORT` or `https://HOST:PORT` of its members; tried in order."""
 
     prefix: str = "/derpmesh/v1"
-    """What the keys of the region begin with; `user` must read and write there."""
+    """What all keys begin with. `user` must read and write at `PREFIX/regions/ID/`."""
 
     user: str | None = None
     """Who the node is to etcd, where it has users."""

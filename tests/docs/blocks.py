@@ -15,6 +15,8 @@ first, its language:
     commands that must succeed
 ``sh node``
     the same, with the node running
+``sh etcd``
+    the same, with the etcd running that the page's configuration names
 """
 
 import re
@@ -37,6 +39,7 @@ MARKS = {
     "sh start",
     "sh test",
     "sh node",
+    "sh etcd",
 }
 
 

@@ -45,14 +45,14 @@ class Machine:
         self.mesh_key = root / "etc/derpmesh/mesh.key"
         self.log = root / "derpd.log"
         self._admin = Admin(f"unix:{root}/var/lib/derpd/admin.sock", timeout=1.0)
-        self._ports: dict[str, str] = {}
+        self._translations: dict[str, str] = {}
         for name in ("etc/derpmesh", "home", "var/lib"):
             (root / name).mkdir(parents=True)
 
     def text(self, text: str) -> str:
         """Translate what is printed into what is here."""
         text = _PATH.sub(f"{self.root}/", text).replace("203.0.113.10", "127.0.0.1")
-        for printed, actual in self._ports.items():
+        for printed, actual in self._translations.items():
             text = text.replace(printed, actual)
         return text
 
@@ -65,9 +65,13 @@ class Machine:
     def _furnish(self, tree: Tree) -> None:
         """Make the files that a configuration names."""
         host = _at(tree, "node.host") or "127.0.0.1"
-        for section, name in (("tls", host), ("admin", "127.0.0.1")):
+        for section, name in (
+            ("tls", host),
+            ("admin", "127.0.0.1"),
+            ("registry.etcd", host),
+        ):
             certificate, key = (_at(tree, f"{section}.{k}") for k in _PAIR)
-            if certificate and key:
+            if certificate and key and not Path(key).exists():
                 pair = Authority().issue([name])
                 _write(Path(certificate), pair.certificate)
                 _write(Path(key), pair.key)
@@ -78,8 +82,17 @@ class Machine:
             ("registry.etcd.password_file", "secret\n"),
             ("registry.etcd.ca_file", Authority().pem.decode()),
         ):
-            if path := _at(tree, setting):
+            path = _at(tree, setting)
+            if path and not Path(path).exists():
                 _write(Path(path), line.encode())
+
+    def install(self, printed: str, data: bytes) -> None:
+        """Put a file where the page has it; no configuration replaces it."""
+        _write(Path(self.text(printed)), data)
+
+    def translate(self, printed: str, actual: str) -> None:
+        """Read one text of the page as another one from now on."""
+        self._translations[printed] = actual
 
     def configure_derpctl(self, printed: str) -> None:
         """Install a configuration of ``derpctl``."""
@@ -113,7 +126,7 @@ class Machine:
             try:
                 view = self._await_ready(process)
                 admin = view.listeners["admin"][-1].removeprefix("http://")
-                self._ports["127.0.0.1:9090"] = admin
+                self._translations["127.0.0.1:9090"] = admin
                 yield view
             finally:
                 process.send_signal(signal.SIGTERM)

@@ -6,21 +6,37 @@ import shutil
 import pytest
 
 from tests.docs.blocks import blocks, blocks_of, whole
+from tests.docs.etcd import etcd_on
 from tests.support.docs import ROOT
 
 
-PAGES = list(dict.fromkeys(block.page for block in blocks("sh test", "sh node")))
+PAGES = list(
+    dict.fromkeys(block.page for block in blocks("sh test", "sh node", "sh etcd"))
+)
+WITH_ETCD = {block.page for block in blocks("sh etcd")}
 
 TOOLS = ("curl", "openssl")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page,
+            marks=[pytest.mark.interop] if page in WITH_ETCD else [],
+            id=str(page.relative_to(ROOT)),
+        )
+        for page in PAGES
+    ],
+)
 def test_commands_succeed(page, machine):
     """What the page configures, starts and runs, in its order, works."""
-    for tool in TOOLS:
+    for tool in [*TOOLS, *(("etcd", "etcdctl") if page in WITH_ETCD else ())]:
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not on PATH; install it")
     with contextlib.ExitStack() as running:
+        if page in WITH_ETCD:
+            running.enter_context(etcd_on(machine))
         Reader(machine, running).follow(page)
 
 
@@ -45,7 +61,7 @@ class Reader:
                 case "sh node":
                     self._start("derpd")
                     self._run(block)
-                case "sh test":
+                case "sh test" | "sh etcd":
                     self._run(block)
 
     def _start(self, command):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import time
@@ -11,19 +10,21 @@ from collections.abc import Iterator, Sequence
 import pytest
 import yaml
 
-from derpmesh.membership.keys import Keys
-from derpmesh.membership.records import LiveMember, NodeIntent
+from derpmesh.membership.records import NodeIntent
 from derpmesh.membership.snapshot import Snapshots
-from tests.mesh.region import (
-    LOOK,
-    PATIENCE,
-    REGION,
-    LocalNode,
-    Place,
-    cluster,
-    measured,
-    until,
+from tests.mesh.enrolled import (
+    KEYS,
+    NAMES,
+    TTL,
+    assert_kept,
+    assert_relayed,
+    enrolled,
+    leases,
+    live,
+    members,
+    up_since,
 )
+from tests.mesh.region import LOOK, PATIENCE, REGION, cluster, measured, until
 from tests.support.etcd import (
     Server,
     deleting,
@@ -39,13 +40,6 @@ from tests.support.peers import MissingTool
 
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
-
-KEYS = Keys("/derpmesh/v1", REGION.id)
-
-TTL = 5
-"""Seconds that a lease lasts; the least that a configuration may have."""
-
-NAMES = ["900a", "900b", "900c"]
 
 
 @pytest.fixture
@@ -70,12 +64,6 @@ async def region(etcd):
         yield found
 
 
-def enrolled(place: Place, etcd: Server, ttl: int = TTL) -> Place:
-    """Have a node record itself."""
-    place.configure(registry={"etcd": {"endpoints": [etcd.url], "ttl": ttl}})
-    return place
-
-
 @pytest.fixture
 async def trio(region, etcd):
     """Three nodes that recorded themselves, and are linked to each other."""
@@ -86,53 +74,6 @@ async def trio(region, etcd):
     await until(lambda: all(members(node) == NAMES for node in nodes))
     await until(lambda: all(node.node.region.notes() == [] for node in nodes))
     return nodes
-
-
-def members(node: LocalNode) -> list[str]:
-    """The names in force, in the order of the map."""
-    return [str(one["name"]) for one in node.node.region.membership()["members"]]
-
-
-def live(etcd: Server, name: str) -> LiveMember | None:
-    """What a node says of itself under its lease."""
-    key = KEYS.of("members", name)
-    found = stored(etcd.url, key)
-    return LiveMember.read(key, found.value) if found is not None else None
-
-
-def leases(etcd: Server, *nodes: Place) -> dict[str, int]:
-    """The leases of those that are recorded, by name."""
-    found = {
-        node.name: stored(etcd.url, KEYS.of("members", node.name)) for node in nodes
-    }
-    return {name: one.lease for name, one in found.items() if one is not None}
-
-
-def up_since(*nodes: LocalNode) -> dict[tuple[str, str], float]:
-    """When each link came up; those that are not up are left out."""
-    now = time.monotonic()
-    return {
-        (node.name, str(link["peer"])): now - float(str(link["since"]))
-        for node in nodes
-        for link in node.node.region.links()
-        if link["state"] == "up"
-    }
-
-
-def assert_kept(before: dict[tuple[str, str], float], *nodes: LocalNode) -> None:
-    """See that no link has been down since."""
-    assert up_since(*nodes) == pytest.approx(before, abs=0.5)
-
-
-async def assert_relayed(region, one: Place, other: Place) -> None:
-    """See that two new clients reach each other."""
-    near = await region.connect(one)
-    far = await region.connect(other)
-    data = os.urandom(16)
-    async with asyncio.timeout(PATIENCE):
-        while data not in far.packets(near):  # the other node may not know yet
-            await near.send(far, data)
-            await asyncio.sleep(LOOK)
 
 
 async def test_nodes_join(region, etcd):

@@ -6,6 +6,7 @@ judged by itself.
 
 import base64
 import json
+import random
 import shutil
 import signal
 import socket
@@ -15,18 +16,31 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast, get_args
 
-from tests.support.peers import MissingTool
+from tests.support.peers import MissingTool, peer
 
 
 PATIENCE = 30.0
 """Seconds until a server must serve, on a machine that has other things to do."""
 
+Version = Literal["debian", "current"]
+"""Which etcd: the one on PATH, 3.4 on Debian; or 3.7.3, built from its Go module."""
+
+VERSIONS: tuple[Version, ...] = get_args(Version)
+
+_PORTS = range(10_000, 32_768)
+"""None of those that Linux gives to connections: one could have a port before its
+server has, or while that is started again. Source: ``ip_local_port_range``.
+"""
+
 _LOOK = 0.05  # seconds between two looks
+
+_USERS = (b"user name is empty", b"permission denied")
+"""What a server with users says to nobody, without client certificates and with."""
 
 _DIRECT = urllib.request.ProxyHandler({})  # never by way of the machine's proxy
 
@@ -42,12 +56,15 @@ class ServerFiles:
     """Whether clients must prove themselves as well."""
 
 
-def require_etcd() -> str:
-    """Return where etcd is.
+def require_etcd(version: Version = "debian") -> str:
+    """Return where an etcd is; one that is not on PATH is built first.
 
     Raises:
-        MissingTool: It is nowhere.
+        MissingTool: It is nowhere, or Go is not.
+        BuildFailed: Go refused.
     """
+    if version == "current":
+        return str(peer("etcd-3.7.3"))
     found = shutil.which("etcd")
     if found is None:
         remedy = "install it: apt install etcd-server (or etcd, on some systems)"
@@ -57,11 +74,15 @@ def require_etcd() -> str:
 
 def free_ports(count: int) -> list[int]:
     """Give TCP ports of loopback that nobody had a moment ago, all different."""
+    found: list[int] = []
     with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
+        while len(found) < count:
+            listener = stack.enter_context(socket.socket())
+            port = random.choice(_PORTS)  # noqa: S311 - no secret
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 class Server:
@@ -71,6 +92,8 @@ class Server:
         name: Its name in the cluster.
         folder: Its own; data and log are there.
         ports: For clients, and for other servers.
+        version: Which etcd it is.
+        host: What clients call it; it listens on 127.0.0.1.
         tls: What clients see; None: plain HTTP.
         arguments: More words for its command line.
     """
@@ -81,13 +104,17 @@ class Server:
         folder: Path,
         ports: Sequence[int],
         *,
+        version: Version = "debian",
+        host: str = "127.0.0.1",
         tls: ServerFiles | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.port, peer_port = ports
         self.peer_url = f"http://127.0.0.1:{peer_port}"
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+        self._scheme = "https" if tls else "http"
+        self.url = f"{self._scheme}://{host}:{self.port}"
+        self._version = version
         self._folder = folder
         self._tls = tls
         self._arguments = list(arguments)
@@ -103,10 +130,11 @@ class Server:
         """Start it, with the data it had; the cluster is peer URLs by name."""
         self._folder.mkdir(parents=True, exist_ok=True)
         members = ",".join(f"{name}={url}" for name, url in cluster.items())
+        listen = f"{self._scheme}://127.0.0.1:{self.port}"
         command = [
-            *(require_etcd(), "--name", self.name),
+            *(require_etcd(self._version), "--name", self.name),
             *("--data-dir", str(self._folder / "data"), "--logger", "zap"),
-            *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
+            *("--listen-client-urls", listen, "--advertise-client-urls", self.url),
             *("--listen-peer-urls", self.peer_url),
             *("--initial-advertise-peer-urls", self.peer_url),
             *("--initial-cluster", members),
@@ -141,7 +169,8 @@ class Server:
         try:
             post(self.url, "/kv/range", {"key": encoded(b"health")}, context=context)
         except urllib.error.HTTPError as exc:
-            return b"user name is empty" in exc.read()  # it has users: it serves
+            body = exc.read()
+            return any(said in body for said in _USERS)  # it has users: it serves
         except OSError:
             return False
         return True
@@ -201,6 +230,8 @@ def cluster(
     folder: Path,
     count: int = 1,
     *,
+    version: Version = "debian",
+    host: str = "127.0.0.1",
     tls: ServerFiles | None = None,
     arguments: Sequence[str] = (),
 ) -> Cluster:
@@ -209,7 +240,16 @@ def cluster(
     servers: list[Server] = []
     for number in range(count):
         name, own = f"e{number + 1}", ports[2 * number : 2 * number + 2]
-        servers.append(Server(name, folder / name, own, tls=tls, arguments=arguments))
+        server = Server(
+            name,
+            folder / name,
+            own,
+            version=version,
+            host=host,
+            tls=tls,
+            arguments=arguments,
+        )
+        servers.append(server)
     return Cluster(servers)
 
 
@@ -253,9 +293,15 @@ def deleting(prefix: bytes) -> Mapping[str, object]:
     return {"request_delete_range": words}
 
 
-def transaction(url: str, *steps: Mapping[str, object]) -> int:
+def transaction(
+    url: str,
+    *steps: Mapping[str, object],
+    token: str = "",
+    context: ssl.SSLContext | None = None,
+) -> int:
     """Do some steps at once; give the revision that they made."""
-    answer = post(url, "/kv/txn", {"success": list(steps)})
+    payload = {"success": list(steps)}
+    answer = post(url, "/kv/txn", payload, token=token, context=context)
     return int(cast("dict[str, str]", answer["header"])["revision"])
 
 
@@ -269,9 +315,12 @@ class Found:
     mod_revision: int
 
 
-def stored(url: str, key: bytes) -> Found | None:
+def stored(
+    url: str, key: bytes, *, token: str = "", context: ssl.SSLContext | None = None
+) -> Found | None:
     """Look what is stored under a key."""
-    answer = post(url, "/kv/range", {"key": encoded(key)})
+    payload = {"key": encoded(key)}
+    answer = post(url, "/kv/range", payload, token=token, context=context)
     for item in cast("list[dict[str, str]]", answer.get("kvs", [])):
         return Found(
             base64.b64decode(item.get("value", "")),
@@ -300,19 +349,27 @@ def compact(url: str, revision: int) -> None:
     post(url, "/kv/compaction", {"revision": revision, "physical": True})
 
 
-def token_of(url: str, user: str, password: str) -> str:
+def token_of(
+    url: str, user: str, password: str, *, context: ssl.SSLContext | None = None
+) -> str:
     """Log in as a user."""
-    answer = post(url, "/auth/authenticate", {"name": user, "password": password})
-    return str(answer["token"])
+    payload = {"name": user, "password": password}
+    return str(post(url, "/auth/authenticate", payload, context=context)["token"])
 
 
 def add_user(
-    url: str, user: str, password: str, prefix: bytes, *, token: str = ""
+    url: str,
+    user: str,
+    password: str,
+    prefix: bytes,
+    *,
+    token: str = "",
+    context: ssl.SSLContext | None = None,
 ) -> None:
     """Add a user who may read and write below a prefix."""
 
     def ask(method: str, **payload: object) -> None:
-        post(url, f"/auth{method}", payload, token=token)
+        post(url, f"/auth{method}", payload, token=token, context=context)
 
     end = prefix[:-1] + bytes([prefix[-1] + 1])
     permission = {
@@ -326,10 +383,13 @@ def add_user(
     ask("/user/grant", user=user, role=user)
 
 
-def enable_users(url: str, root_password: str) -> str:
+def enable_users(
+    url: str, root_password: str, *, context: ssl.SSLContext | None = None
+) -> str:
     """Let nobody in without a login; return a token of root."""
-    post(url, "/auth/user/add", {"name": "root", "password": root_password})
-    post(url, "/auth/role/add", {"name": "root"})
-    post(url, "/auth/user/grant", {"user": "root", "role": "root"})
-    post(url, "/auth/enable", {})
-    return token_of(url, "root", root_password)
+    root = {"name": "root", "password": root_password}
+    post(url, "/auth/user/add", root, context=context)
+    post(url, "/auth/role/add", {"name": "root"}, context=context)
+    post(url, "/auth/user/grant", {"user": "root", "role": "root"}, context=context)
+    post(url, "/auth/enable", {}, context=context)
+    return token_of(url, "root", root_password, context=context)

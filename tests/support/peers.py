@@ -1,4 +1,4 @@
-"""Stock Tailscale software and our Go drivers, built once and kept outside the tree.
+"""Stock software in Go and drivers of our own, built once and kept outside the tree.
 
 Builds need Go and a module proxy, nothing else. The binaries live in
 ``$DERPMESH_PEERS`` (by default ``~/.cache/derpmesh/peers``) under a name that changes
@@ -73,7 +73,7 @@ class Build:
     """Commands that one ``go build`` makes, all of one Go module.
 
     Args:
-        release: The Tailscale release, the end of the names of its peers.
+        release: Of Tailscale, or of what is built; the end of the names of its peers.
         folder: Where the module's ``go.mod`` is.
         commands: Import paths of the commands; the last element names the binary.
         sources: Folders with code of our own that goes into them.
@@ -146,6 +146,12 @@ BUILDS = (
         folder=INTEROP / "old",
         commands=["./check"],
         sources=(CHECKS, INTEROP / "old" / "check"),
+    ),
+    Build(
+        release="3.7.3",
+        folder=INTEROP / "etcd",
+        commands=["./etcd"],
+        sources=(INTEROP / "etcd" / "etcd",),
     ),
 )
 

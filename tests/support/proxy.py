@@ -20,6 +20,9 @@ class Proxy:
         self.piece = CHUNK
         """Bytes of what comes back that are sent at a time."""
 
+        self.delay = 0.0
+        """Seconds by which whatever comes back is late."""
+
         self.accepted = 0
         """Connections so far."""
 
@@ -32,6 +35,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._frozen: list[asyncio.Event] = []
 
     @property
     def url(self) -> str:
@@ -45,7 +49,8 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         await self.refuse()
-        self._flowing.set()
+        for flowing in (self._flowing, *self._frozen):
+            flowing.set()
 
     def cut(self) -> None:
         """Reset every connection; new ones are let through."""
@@ -58,6 +63,16 @@ class Proxy:
 
     def flow(self) -> None:
         """Let held bytes go."""
+        self._flowing.set()
+
+    def freeze(self) -> None:
+        """Hold back every byte of the connections there are; new ones are let through.
+
+        They stay so: half open, as after a router forgot them.
+        """
+        self._flowing.clear()
+        self._frozen.append(self._flowing)
+        self._flowing = asyncio.Event()
         self._flowing.set()
 
     async def refuse(self) -> None:
@@ -82,12 +97,13 @@ class Proxy:
         self.idle.clear()
         self._writers.add(writer)
         back: asyncio.StreamWriter | None = None
+        flowing = self._flowing
         try:
             answers, back = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(back)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, back, CHUNK))
-                group.create_task(self._pump(answers, writer, None))
+                group.create_task(self._pump(reader, back, flowing, CHUNK))
+                group.create_task(self._pump(answers, writer, flowing))
         except OSError:
             pass
         finally:
@@ -102,14 +118,24 @@ class Proxy:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        piece: int | None,
+        flowing: asyncio.Event,
+        piece: int | None = None,
     ) -> None:
-        """Move bytes one way until one side ends; then end the other one."""
+        """Move bytes one way until one side ends; then end the other one.
+
+        Args:
+            reader: Where they come from.
+            writer: Where they go.
+            flowing: Set while they may.
+            piece: Bytes at a time; None: what comes back, as the proxy is told.
+        """
         with suppress(OSError):
             while data := await reader.read(CHUNK):
                 size = piece or self.piece
+                if piece is None and self.delay:
+                    await asyncio.sleep(self.delay)
                 for start in range(0, len(data), size):
-                    await self._flowing.wait()
+                    await flowing.wait()
                     writer.write(data[start : start + size])
                     await writer.drain()
                     if size == 1:

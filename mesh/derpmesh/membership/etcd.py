@@ -41,7 +41,11 @@ RELIST = (60.0, 90.0)
 """Seconds between two readings of everything, though the watch told of no change."""
 
 SILENCE = 2 * INTERVAL + 2.0
-"""Seconds without a change after which a watch is dead, where somebody reports."""
+"""Seconds without a change after which a watch is dead, where somebody reports.
+
+Where nobody is known to, all is read anew: a watch that was never alive has not even
+brought what this node says of itself.
+"""
 
 RELISTS = ("start", "lost", "routine", "silent", "compacted", "stale")
 """Why everything is read: nothing was known, etcd was away, it was time, the watch was
@@ -198,12 +202,12 @@ class EtcdRegistry:
         watch = self._etcd.watch(self._keys.root, revision + 1)
         async with aclosing(watch) as batches:
             while True:
-                silent = loop.time() + SILENCE if self.live else end
+                silent = loop.time() + SILENCE
                 try:
                     async with asyncio.timeout_at(min(end, silent)):
                         batch = await anext(batches)
                 except TimeoutError:
-                    if silent < end:
+                    if silent < end and self.live:
                         raise _Silent from None
                     return
                 self._take(

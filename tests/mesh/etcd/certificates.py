@@ -46,8 +46,9 @@ class Authority:
             .add_extension(SIGNS, critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        self.ca = folder / "ca.pem"
+        self.ca, self.ca_key = folder / "ca.pem", folder / "ca.key"
         self.ca.write_bytes(made.public_bytes(Encoding.PEM))
+        self.ca_key.write_bytes(_pem(self._key))
 
     def issue(self, name: str, subject: str = "") -> tuple[Path, Path]:
         """Sign for a host, with a common name or without; give certificate and key."""
@@ -63,14 +64,16 @@ class Authority:
         stem = name.replace("*", "_")
         certificate, key_file = self._folder / f"{stem}.pem", self._folder / f"{stem}.k"
         certificate.write_bytes(made.public_bytes(Encoding.PEM))
-        key_file.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        )
+        key_file.write_bytes(_pem(key))
         return certificate, key_file
 
     def server(self, name: str, *, client_auth: bool = False) -> ServerFiles:
         """Sign for a server."""
         return ServerFiles(self.ca, *self.issue(name), client_auth=client_auth)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _named(name: str) -> x509.Name:

@@ -8,8 +8,8 @@ import pytest
 
 from derpmesh.etcd.client import Etcd, Patience
 from tests.mesh.etcd.scripted import ScriptedEtcd
-from tests.support.etcd import Cluster, ServerFiles, cluster, require_etcd
-from tests.support.peers import MissingTool
+from tests.mesh.etcds import Etcds
+from tests.support.etcd import Cluster, ServerFiles, Version, cluster
 
 
 SHORT = Patience(attempt=1.0, deadline=2.0)
@@ -45,25 +45,10 @@ async def second_script() -> AsyncIterator[ScriptedEtcd]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def etcd_binary() -> str:
-    """Have etcd, or skip; on CI there is no skipping."""
-    try:
-        return require_etcd()
-    except MissingTool as missing:
-        pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="session")
-def shared_etcd(
-    etcd_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    """Run one etcd for all tests that leave it as it was, but for their keys."""
-    found = cluster(tmp_path_factory.mktemp("etcd"))
-    try:
-        yield found.start()
-    finally:
-        found.kill()
+@pytest.fixture
+def shared_etcd(etcd_version: Version, etcds: Etcds) -> Cluster:
+    """Give an etcd of each version, for tests that leave it as it was."""
+    return etcds.plain(etcd_version)
 
 
 @pytest.fixture
@@ -79,7 +64,7 @@ def etcd(connect: Connect, shared_etcd: Cluster) -> Etcd:
 
 
 @pytest.fixture
-def start(etcd_binary: str, tmp_path: Path) -> Iterator[Start]:
+def start(etcd_version: Version, tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts clusters; they are killed afterwards."""
     started: list[Cluster] = []
 
@@ -91,7 +76,11 @@ def start(etcd_binary: str, tmp_path: Path) -> Iterator[Start]:
         arguments: Sequence[str] = (),
     ) -> Cluster:
         made = cluster(
-            tmp_path / f"cluster{len(started)}", count, tls=tls, arguments=arguments
+            tmp_path / f"cluster{len(started)}",
+            count,
+            version=etcd_version,
+            tls=tls,
+            arguments=arguments,
         )
         started.append(made)
         return made.start(context)

@@ -10,6 +10,7 @@ import pytest
 
 from derpmesh.etcd.client import Etcd, Patience
 from derpmesh.etcd.errors import Ambiguous, EtcdError, StaleAnswer, WatchEnded
+from tests.mesh.etcds import one_version
 from tests.support.etcd import Cluster, Server
 from tests.support.proxy import Proxy
 
@@ -127,6 +128,7 @@ async def test_no_leader(three, connect):
     await watching
 
 
+@one_version
 async def test_endpoint_that_never_was(three, connect):
     """It is passed over."""
     gone = three.servers[0]
@@ -161,6 +163,7 @@ async def proxied(shared_etcd) -> AsyncIterator[list[Proxy]]:
         yield [await stack.enter_async_context(Proxy(port)) for _ in range(2)]
 
 
+@one_version
 async def test_half_open_connection(proxied, connect, prefix):
     """Nothing is closed and nothing comes: the other way is taken, for all."""
     first, second = proxied
@@ -178,6 +181,7 @@ async def test_half_open_connection(proxied, connect, prefix):
     await client.close()
 
 
+@one_version
 async def test_put_that_is_stalled(proxied, connect, prefix):
     """It is found to be missing; when it comes late, it is there."""
     first, second = proxied
@@ -192,6 +196,7 @@ async def test_put_that_is_stalled(proxied, connect, prefix):
     await client.close()
 
 
+@one_version
 async def test_answers_are_cut_off(shared_etcd, connect, prefix):
     """Compare-and-put through networks that reset: none lost, and none done twice."""
     async with AsyncExitStack() as stack:

@@ -11,6 +11,7 @@ from derpmesh.etcd.answers import Batch
 from derpmesh.etcd.client import Etcd
 from derpmesh.etcd.errors import Refused, TokenRefused, Unauthenticated
 from derpmesh.etcd.login import Credentials
+from tests.mesh.etcds import one_version
 from tests.support.etcd import Cluster, add_user, enable_users, post, token_of
 
 
@@ -68,7 +69,7 @@ async def until_token_ends(client: Etcd) -> None:
     token = await client._login.token()
     endpoint = client._ring.current
     while True:
-        await asyncio.sleep(2.5)  # a look is a use, so it must not come too early
+        await asyncio.sleep(2.1)  # a look is a use, so it must not come too early
         try:
             payload = {"key": PREFIX}
             await endpoint.call("/kv/range", payload, token=token, within=5)
@@ -168,6 +169,7 @@ async def test_wrong_password(scene, connect, credentials):
             await anext(batches)
 
 
+@one_version
 async def test_nobody(scene, connect):
     """Without a user there is nothing to renew."""
     client = connect(scene.cluster.urls)
@@ -182,6 +184,7 @@ async def test_etcd_without_users(connect, shared_etcd, credentials):
         await client.get(PREFIX)
 
 
+@one_version
 async def test_nothing_secret_is_logged(scene, caplog):
     """Neither password nor token nor value, at the loudest."""
     caplog.set_level(logging.DEBUG)

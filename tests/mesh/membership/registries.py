@@ -7,15 +7,21 @@ once, over all of them, in `test_registry.py`.
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import yaml
 
 from derpmesh.etcd.client import Etcd, Patience
+from derpmesh.etcd.login import Credentials
 from derpmesh.membership.errors import RegistryUnavailable
 from derpmesh.membership.etcd import EtcdRegistry
 from derpmesh.membership.file import FileRegistry
@@ -25,8 +31,9 @@ from derpmesh.membership.model import Drain, Member, Region, Rule
 from derpmesh.membership.ports import Registry
 from derpmesh.membership.records import ClientIntent, NodeIntent, RegionIntent
 from derpnode.wire.keys import NodeKey, node_key_text
+from tests.mesh.etcds import HOST, Etcds
 from tests.mesh.membership.scene import REGION, A, membership
-from tests.support.etcd import Cluster, Server, deleting, putting, transaction
+from tests.support.etcd import Server, Version, deleting, putting, transaction
 from tests.support.proxy import Proxy
 
 
@@ -124,22 +131,26 @@ class FileOperator:
 
 
 class EtcdOperator:
-    """Keeps a registry in a real etcd, which is read over a proxy.
+    """Keeps a registry in a real etcd, which is read over proxies.
 
     Args:
-        url: Of the server, without the proxy.
+        write: Does some steps at once, without the proxies.
         keys: Under which keys.
-        proxy: Stands before the server.
-        registry: Reads by way of the proxy.
+        proxies: Stand before the servers.
+        registry: Reads by way of the proxies.
     """
 
     def __init__(
-        self, url: str, keys: Keys, proxy: Proxy, registry: EtcdRegistry
+        self,
+        write: Callable[..., int],
+        keys: Keys,
+        proxies: Sequence[Proxy],
+        registry: EtcdRegistry,
     ) -> None:
         self.registry = registry
-        self._url = url
+        self._write = write
         self._keys = keys
-        self._proxy = proxy
+        self._proxies = proxies
         self._there: set[bytes] = set()
 
     async def put(
@@ -163,13 +174,15 @@ class EtcdOperator:
         self._there = set(puts)
         puts[self._keys.region] = wanted.write()
         said = [putting(key, value) for key, value in puts.items()]
-        await asyncio.to_thread(transaction, self._url, *said, *gone)
+        await asyncio.to_thread(self._write, *said, *gone)
 
     async def fail(self) -> None:
-        await self._proxy.refuse()
+        for proxy in self._proxies:
+            await proxy.refuse()
 
     async def heal(self) -> None:
-        await self._proxy.accept()
+        for proxy in self._proxies:
+            await proxy.accept()
 
 
 @asynccontextmanager
@@ -185,39 +198,78 @@ async def way_to(server: Server) -> AsyncGenerator[tuple[Proxy, Etcd], None]:
 
 
 @asynccontextmanager
-async def memory_operator(
-    folder: Path, _: Callable[[], Cluster]
-) -> AsyncGenerator[Operator, None]:
+async def memory_operator(folder: Path, _: Etcds) -> AsyncGenerator[Operator, None]:
     """Keep a registry in memory until the block ends."""
     yield MemoryOperator(folder)
 
 
 @asynccontextmanager
-async def file_operator(
-    folder: Path, _: Callable[[], Cluster]
-) -> AsyncGenerator[Operator, None]:
+async def file_operator(folder: Path, _: Etcds) -> AsyncGenerator[Operator, None]:
     """Keep a registry in a file until the block ends."""
     yield FileOperator(folder)
 
 
 @asynccontextmanager
 async def etcd_operator(
-    folder: Path, cluster: Callable[[], Cluster]
+    folder: Path, etcds: Etcds, *, version: Version
 ) -> AsyncGenerator[Operator, None]:
     """Keep a registry in etcd until the block ends, under keys of its own."""
-    [server] = cluster().servers
-    keys = Keys(f"/{folder.parent.name}/{folder.name}", REGION.id)
+    [server] = etcds.plain(version).servers
+    keys = own_keys(folder)
     async with way_to(server) as (proxy, client):
         registry = EtcdRegistry(client, keys, REGION)
-        operator = EtcdOperator(server.url, keys, proxy, registry)
+        write = partial(transaction, server.url)
+        operator = EtcdOperator(write, keys, [proxy], registry)
         await operator.put(A)
         yield operator
 
 
-REGISTRIES = {
+@asynccontextmanager
+async def secured_operator(
+    folder: Path, etcds: Etcds, *, version: Version
+) -> AsyncGenerator[Operator, None]:
+    """Keep a registry in three servers with TLS, read by a user with its own rights."""
+    secured, keys, name = etcds.secured(version), own_keys(folder), folder.name
+    for user in (f"node-{name}", f"operator-{name}"):
+        secured.add_user(user, f"s3cret-of-{user}", keys.root)
+    write = secured.transaction(f"operator-{name}", f"s3cret-of-operator-{name}")
+    password_file = folder / "password"
+    password_file.touch(0o600)
+    password_file.write_text(f"s3cret-of-node-{name}")
+    credentials = Credentials(f"node-{name}", password_file)
+    async with AsyncExitStack() as stack:
+        proxies = [
+            await stack.enter_async_context(Proxy(server.port))
+            for server in secured.cluster.servers
+        ]
+        client = Etcd(
+            [f"https://{HOST}:{proxy.port}" for proxy in proxies],
+            credentials=credentials,
+            tls=secured.context,
+            patience=SHORT,
+        )
+        stack.push_async_callback(client.close)
+        operator = EtcdOperator(
+            write, keys, proxies, EtcdRegistry(client, keys, REGION)
+        )
+        await operator.put(A)
+        yield operator
+
+
+def own_keys(folder: Path) -> Keys:
+    """Give keys that no other test has, by the folder that it has."""
+    return Keys(f"/{folder.parent.name}/{folder.name}", REGION.id)
+
+
+REGISTRIES: Mapping[
+    str, Callable[[Path, Etcds], AbstractAsyncContextManager[Operator]]
+] = {
     "memory": memory_operator,
     "file": file_operator,
-    "etcd": etcd_operator,
+    "etcd 3.4": partial(etcd_operator, version="debian"),
+    "etcd 3.7": partial(etcd_operator, version="current"),
+    "etcd 3.4 secured": partial(secured_operator, version="debian"),
+    "etcd 3.7 secured": partial(secured_operator, version="current"),
 }
 
 

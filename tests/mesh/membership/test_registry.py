@@ -21,16 +21,16 @@ PATIENCE = 5.0
 
 @pytest.fixture(
     params=[
-        pytest.param(kind, marks=[pytest.mark.interop] if kind == "etcd" else [])
+        pytest.param(
+            kind, marks=[pytest.mark.interop] if kind.startswith("etcd") else []
+        )
         for kind in REGISTRIES
     ]
 )
-async def operator(request, tmp_path) -> AsyncGenerator[Operator, None]:
+async def operator(request, tmp_path, etcds) -> AsyncGenerator[Operator, None]:
     """Somebody who keeps a registry of one kind."""
     make = REGISTRIES[request.param]
-    async with make(
-        tmp_path, lambda: request.getfixturevalue("shared_etcd")
-    ) as keeping:
+    async with make(tmp_path, etcds) as keeping:
         yield keeping
 
 
