@@ -17,6 +17,7 @@ from derpmesh.membership.news import tell_changes, tell_held
 from derpmesh.membership.snapshot import Snapshots
 from derpmesh.membership.source import Source
 from derpmesh.membership.watcher import memberships
+from derpmesh.membership.witness import Witnesses
 from derpmesh.wishes import Wishes
 from derpnode.kinds import Kind
 from derpnode.node import Node
@@ -66,6 +67,7 @@ class MeshRegion:
             command=source.command if source is not None else None,
         )
         self._rules: dict[NodeKey, bool] = {}
+        self._witnesses = Witnesses(time.monotonic)
         self._is_snapshot = False
         self._membership: Membership | None = None
         self._since = time.monotonic()
@@ -164,7 +166,9 @@ class MeshRegion:
 
     def notes(self) -> list[str]:
         """See the port."""
+        linked = self._links.up
         found = [*self._differences, *self._wishes.notes()]
+        found += self._witnesses.notes(linked)
         if self._failure:
             found.append(f"registry: {self._failure}; the last good one stays in force")
         if self._is_snapshot:
@@ -299,8 +303,19 @@ class MeshRegion:
         while True:
             self._links.tick()
             self._wishes.follow()
+            self._look_at_leases()
             self._tell()
             await asyncio.sleep(TICK)
+
+    def _look_at_leases(self) -> None:
+        etcd = self._source.etcd if self._source is not None else None
+        if etcd is None or self._membership is None:
+            return
+        if self._failure or self._is_snapshot:
+            self._witnesses.forget()
+            return
+        others = self._membership.members.keys() - {self._config.node.name}
+        self._witnesses.look(sorted(others), etcd.live)
 
     # What it says to those who watch it.
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 import yaml
 
-from derpmesh.membership.records import NodeIntent
+from derpmesh.membership import witness
+from derpmesh.membership.records import NodeIntent, RegionIntent
 from derpmesh.membership.snapshot import Snapshots
 from tests.mesh.enrolled import (
     KEYS,
@@ -86,6 +87,8 @@ async def test_nodes_join(region, etcd):
         await region.start(enrolled(nodes[2], etcd))
         await region.linked(*nodes)
     await assert_relayed(region, nodes[0], nodes[2])
+    # What a node says of itself comes after its intent, by which it is linked.
+    await until(lambda: len(nodes[0].node.region.membership()["live"]) == len(NAMES))
     _, found = await nodes[0].ask("/v1/membership")
     assert found["source"] == "etcd"
     assert [one["name"] for one in found["members"]] == NAMES
@@ -157,6 +160,42 @@ async def test_etcd_dies(region, etcd, trio):
         )
     assert_kept(before, *trio)
     assert list(leases(etcd, *trio)) == NAMES
+
+
+async def test_node_without_a_lease(region, etcd, monkeypatch):
+    """It is unverified while it is linked, and lost when that is gone as well.
+
+    Here it reads a file, as while a region moves to etcd, and records nothing.
+    """
+    monkeypatch.setattr(witness, "PATIENCE", 0.5)
+    a, b, c = nodes = [region.place(letter) for letter in "abc"]
+    region.write(*nodes)
+    intent = NodeIntent(node=c.member, author="operator")
+    transaction(etcd.url, putting(KEYS.of("intent", c.name), intent.write()))
+    for node in nodes:
+        await region.start(enrolled(node, etcd) if node is not c else node)
+    await region.linked(*nodes)
+    note = "900c: unverified: it has no lease in etcd, and its link is up"
+    for node in (a, b):
+        await until(lambda n=node: n.node.region.notes() == [note])
+    await c.stop()
+    lost = "900c: lost: it has no lease in etcd, and its link is down"
+    for node in (a, b):
+        await until(lambda n=node: str(n.node.region.notes()).count(lost) == 1)
+        assert members(node) == NAMES
+
+
+async def test_order_of_the_map(region, etcd, trio):
+    """M8: the same on every node, also after one restarts, and as operators want it."""
+    a, b, c = trio
+    intent = RegionIntent(**REGION.model_dump(), order=["900c", "900a"])
+    transaction(etcd.url, putting(KEYS.region, intent.write()))
+    wanted = ["900c", "900a", "900b"]
+    await until(lambda: all(members(node) == wanted for node in trio))
+    await b.stop()
+    again = enrolled(region.again(b), etcd)
+    await region.start(again)
+    await until(lambda: all(members(node) == wanted for node in (a, again, c)))
 
 
 async def test_node_restarts_while_etcd_is_away(region, etcd, trio):

@@ -149,6 +149,11 @@ class Links:
         }
 
     @property
+    def up(self) -> set[str]:
+        """Names of the peers that are linked."""
+        return {n for n, link in self._links.items() if link.state is LinkState.UP}
+
+    @property
     def serving_members(self) -> list[str]:
         """Names of the members that take clients, as far as one knows."""
         return [
