@@ -244,9 +244,9 @@ class LocalNode(Place):
     ) -> None:
         """Run it; return once it serves, or is in another state."""
         self.node = Node(self.config)
-        assert self.node.mesh_key is not None
+        assert self.node.mesh_keys is not None
         source = source_of(self.config, self.node)
-        MeshRegion(self.node, self.config, self.node.mesh_key, source)
+        MeshRegion(self.node, self.config, self.node.mesh_keys, source)
         self._task = spawn(self.node.run())
         await until(lambda: self.node.state == state)
 
