@@ -190,12 +190,14 @@ class Place:
 
     # Asking.
 
-    async def ask(self, path: str, method: str = "GET") -> tuple[int, dict]:
+    async def ask(
+        self, path: str, method: str = "GET", body: object = None
+    ) -> tuple[int, dict]:
         """Ask the admin listener; give the status and the document."""
         url = f"http://{self.host}:{ADMIN_PORT}{path}"
         async with (
             aiohttp.ClientSession() as session,
-            session.request(method, url) as answer,
+            session.request(method, url, json=body) as answer,
         ):
             text = await answer.text()
             is_json = answer.content_type == "application/json"

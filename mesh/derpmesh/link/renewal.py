@@ -9,6 +9,10 @@ from derpnode.wire.meshring import MeshRing
 PATIENCE = 10.0
 """Seconds that a link may take to be up again; then the next one is dialled."""
 
+SECOND_TRY = 1.0
+"""Seconds after which a node of ours that came up with another key is dialled again:
+why it hung up on the current one may have passed."""
+
 
 class Renewal:
     """Goes from link to link, so that a node never loses more than one at a time.
@@ -25,21 +29,23 @@ class Renewal:
     def begin(self, links: Iterable[Link], ring: MeshRing) -> None:
         """Mark the links that are to be dialled again, as the keys are others now.
 
-        A link that is up needs no new one while its key is taken. One to a peer that
-        is not ours, with a key that is dropped, is left as it is: it has none better.
+        Whenever they are others, a node of ours takes the current one. A relay that is
+        not ours may take another only: it is asked once, when the current one changes.
         """
         is_other = ring.current != self._ring.current
         self._ring = ring
         self._under_way = None
         for link in links:
-            is_lost = link.target.is_member and link.mesh_key not in ring.keys
             is_stale = link.mesh_key is not None and link.mesh_key != ring.current
-            link.renewing = is_stale and (is_other or is_lost)
+            link.renewing = is_stale and (is_other or link.target.is_member)
 
     def due(self, links: Mapping[str, Link], now: float) -> str | None:
         """Name the link that is to be dialled again now, if any."""
-        if not self._is_settled(links, now):
-            return None
+        again = self._under_way
+        if again is not None and not self._is_settled(again, links, now):
+            is_up = again.state is LinkState.UP and now - again.changed >= SECOND_TRY
+            return again.target.name if is_up else None
+        self._under_way = None
         for name, link in links.items():
             if not link.renewing or link.state is LinkState.CONNECTING:
                 continue
@@ -49,15 +55,12 @@ class Renewal:
             link.renewing = False  # whatever is dialled anew begins with the right key
         return None
 
-    def _is_settled(self, links: Mapping[str, Link], now: float) -> bool:
+    def _is_settled(self, link: Link, links: Mapping[str, Link], now: float) -> bool:
         """Tell whether the link that was dialled last is up, or will not be."""
-        link = self._under_way
-        if link is None:
-            return True
+        is_right = link.mesh_key == self._ring.current or not link.target.is_member
+        is_done = link.state is LinkState.UP and is_right
         is_there = links.get(link.target.name) is link
-        is_up = link.state is LinkState.UP
-        if is_there and not is_up and now - self._since < PATIENCE:
+        if is_there and not is_done and now - self._since < PATIENCE:
             return False
         link.renewing = False
-        self._under_way = None
         return True

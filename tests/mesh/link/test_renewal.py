@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from derpmesh.link.backoff import delays
-from derpmesh.link.renewal import PATIENCE
+from derpmesh.link.renewal import PATIENCE, SECOND_TRY
 from derpnode.plane.contract import CloseReason
 from derpnode.wire.keys import MeshKey
 from derpnode.wire.meshring import MeshRing
@@ -212,6 +212,43 @@ def test_peer_with_the_old_key(world, caplog):
     world.end(other)
     world.wait(1.0)
     world.come_up(NEW)  # it was started again, with the new key
+
+
+def test_node_of_ours_that_hung_up_for_another_reason(world):
+    """It is dialled once more, a second after it came up with the old key."""
+    world.bring_up(B)
+    world.bring_up(C)
+    become(world, SWITCHED)
+    world.wait(TICK)
+    world.greet(world.plane.last, key=NEW)
+    world.end(world.plane.last)
+    world.wait(TICK)
+    world.come_up(MESH_KEY)
+    world.wait(SECOND_TRY / 2)
+    assert renewing(world) == {"900b": True, "900c": True}
+    world.wait(SECOND_TRY)
+    world.come_up(NEW)
+    world.wait(TICK)
+    assert dials(world)[2:] == ["192.0.2.98"] * 3 + ["192.0.2.99"]
+    assert renewing(world) == {"900b": False, "900c": True}
+
+
+def test_node_of_ours_with_the_old_key_only(world):
+    """It has been asked long enough: linked with that, it keeps nobody waiting."""
+    world.bring_up(B)
+    world.bring_up(C)
+    become(world, SWITCHED)
+    while "192.0.2.99" not in dials(world)[2:] and world.now < 2000.0:
+        world.wait(TICK)
+        if world.states["900b"] == "connecting":
+            connection = world.plane.last
+            world.greet(connection, key=NEW)
+            world.end(connection)
+            world.wait(1.0)
+            world.come_up(MESH_KEY)
+    assert PATIENCE <= world.now - 1000.0 < 2 * PATIENCE
+    assert world.states["900b"] == "up"
+    assert renewing(world) == {"900b": False, "900c": True}
 
 
 def test_peer_with_the_new_key_before_the_switch(world):
