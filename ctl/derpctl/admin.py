@@ -335,7 +335,7 @@ class Admin:
         """Have it take a step of replacing the mesh key.
 
         Args:
-            phase: `stage`, `switch`, `retire` or `abort`.
+            phase: `stage`, `switch`, `retire`, `back` or `abort`.
             key: The key to stage: 64 hex digits.
 
         Raises:

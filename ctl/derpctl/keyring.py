@@ -82,7 +82,7 @@ def rotation_of(nodes: Sequence[NodeKeys]) -> Rotation:
     """
     for node in nodes:
         if node.keys is None:
-            raise _refused(node.name, node.error, "mend that first; nothing was done")
+            raise _refused(node.name, node.error, "mend that, then run it again")
         if node.keys.next is not None and node.keys.previous is not None:
             raise _refused(
                 node.name,
@@ -103,7 +103,7 @@ def rotation_of(nodes: Sequence[NodeKeys]) -> Rotation:
         raise _refused(
             ", ".join(node.name for node in odd),
             f"other mesh keys than the other nodes, which have {old}",
-            "give them the key file of another node; nothing was done",
+            "give them the key file of another node, then run it again",
         )
     return Rotation(old, new, {node.name: node.stand(new) for node in nodes})
 

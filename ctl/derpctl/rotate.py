@@ -131,7 +131,7 @@ class Rotator:
         if gone := rotation.those(Stand.RETIRED):
             reason, hint = "the old key is retired there", "go on, without --abort"
             raise CtlError(", ".join(gone), reason, hint, Exit.REFUSED)
-        await self._each(Stand.SWITCHED, "abort", rotation.old)
+        await self._each(Stand.SWITCHED, "back", rotation.old)
         if until is None:
             await self._check_links(rotation.new, "with the old key")
             for name in (await self._where()).those(Stand.STAGED):

@@ -11,7 +11,7 @@ from derpnode.wire.keys import MeshKey
 from derpnode.wire.meshring import MeshRing
 from tests.ctl.regions import admins, start
 from tests.ctl.standins import AdminStandIn, admin
-from tests.mesh.region import MESH_KEY, OTHER_MESH_KEY, cluster
+from tests.mesh.region import MESH_KEY, OTHER_MESH_KEY, LocalNode, cluster
 
 
 NEW = OTHER_MESH_KEY
@@ -186,7 +186,7 @@ def test_a_node_that_does_not_answer(operated, file):
     ended = operated.run("rotate", "--key-file", file)
     assert (ended.code, ended.out) == (6, "")
     assert ended.err.startswith("derpctl: 900c: http://")
-    assert ended.err.endswith("; mend that first; nothing was done\n")
+    assert ended.err.endswith("; mend that, then run it again\n")
     assert operated.rings[:2] == [MeshRing(MESH_KEY)] * 2
     assert not file.exists()
     shown = operated.run("show")
@@ -204,7 +204,7 @@ def test_a_node_with_another_key(operated):
     assert (ended.code, ended.out) == (6, "")
     assert ended.err == (
         "derpctl: 900b: other mesh keys than the other nodes, which have"
-        f" {OLD}; give them the key file of another node; nothing was done\n"
+        f" {OLD}; give them the key file of another node, then run it again\n"
     )
     assert operated.run("show").code == 9
 
@@ -293,6 +293,46 @@ def test_an_older_node(derpctl, beside, configured):
     assert ended.code == 6
     assert "it has no mesh key, or knows of no rotation" in ended.err
     assert derpctl("--config", path, "key", "mesh", "show").code == 4
+
+
+@pytest.mark.parametrize("words", [["--key-file", "x"], ["--until", "switch"]])
+def test_options_that_do_not_go_together(derpctl, configured, words):
+    """Usage: 2."""
+    path = configured(_900a="unix:/none/a.sock")
+    ended = derpctl("--config", path, "key", "mesh", "rotate", "--abort", *words)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("derpctl: --abort: it takes no --key-file")
+
+
+async def start_sharing(region) -> list[LocalNode]:
+    """Start nodes that are linked, and have their keys in the same files."""
+    places = [region.place(letter) for letter in "abc"]
+    shared = {"key_file": str(places[0].folder / "mesh.key")}
+    for place in places:
+        place.configure(mesh=shared)
+    region.write(*places)
+    for place in places:
+        await region.start(place)
+    await region.linked(*places)
+    return places
+
+
+def test_nodes_that_share_their_files(derpctl, beside, configured):
+    """As those of a demo: what one does the others find done."""
+    region = beside.start(cluster())
+    places = beside.run(start_sharing(region))
+    path = configured(**admins(places))
+    rotate = ("--config", path, "key", "mesh", "rotate")
+    for words, phase in (
+        (["--until", "switch"], "switched"),
+        (["--abort", "--until", "stage"], "staged"),
+        (["--abort"], "steady"),
+        ([], "steady"),
+    ):
+        ended = derpctl(*rotate, *words)
+        assert ended.code == 0, ended.err
+        assert {one.node.mesh_keys.ring.phase.value for one in places} == {phase}
+    assert places[0].node.mesh_keys.ring.current != MESH_KEY
 
 
 # What the keys of the nodes say.

@@ -177,7 +177,7 @@ async def test_rotation_that_is_taken_back(region, trio):
         await step(node, "switch")
         await renewed(node, NEW)
     for node in (a, b):
-        await step(node, "abort")
+        await step(node, "back")
         await renewed(node, MESH_KEY)
     for node in trio:
         await step(node, "abort")

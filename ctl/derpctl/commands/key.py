@@ -69,8 +69,8 @@ def rotate_key(  # noqa: PLR0913 - options of a command line
     until: Annotated[
         Until | None,
         typer.Option(
-            help="Stop after that phase. Run it again to go on: by then a derper of the"
-            " region must have been restarted with the new key."
+            help="Stop after that phase; run it again to go on. In between, restart a"
+            " derper of the region with the new key."
         ),
     ] = None,
     abort: Annotated[
@@ -100,10 +100,15 @@ def rotate_key(  # noqa: PLR0913 - options of a command line
 
     from derpctl import documents, rotate  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.errors import CtlError  # noqa: PLC0415
+    from derpctl.exits import Exit  # noqa: PLC0415
 
     def say(text: str) -> None:
         typer.echo(f"derpctl: {text}", err=True)
 
+    if abort and (key_file is not None or until is Until.SWITCH):
+        value, reason = "--abort", "it takes no --key-file, and stops after stage only"
+        raise CtlError(value, reason, "leave the other option out", Exit.USAGE)
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
     admins = rotate.admins_of(config, timeout=settings.timeout)

@@ -13,6 +13,7 @@ from derpnode.wire.keys import MeshKey
 _STEPS = {
     "switch": MeshKeys.switch,
     "retire": MeshKeys.retire,
+    "back": MeshKeys.back,
     "abort": MeshKeys.abort,
 }
 _PHASES = ("stage", *_STEPS)

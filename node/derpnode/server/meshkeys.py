@@ -147,19 +147,30 @@ class MeshKeys:
             if ring.next is None:
                 self._remove(self._next)
 
-    def abort(self) -> None:
-        """Go one step back: send the previous key again, or else drop the next one.
+    def back(self) -> None:
+        """Send the previous key again; go on taking the one that was sent.
 
         Raises:
             MeshKeyRefused: The files cannot be written.
         """
         ring = self._as_is()
-        if ring.next is None and ring.previous is not None:
-            moves = f"copy {self._path} to {self._next}, and move {self._previous} over"
-            with self._step(self._path, f"{moves} it, yourself"):
-                self._write(self._next, ring.current)
-                self._move(self._previous)
+        if ring.next is not None or ring.previous is None:
             return
+        moves = f"copy {self._path} to {self._next}, and move {self._previous} over it,"
+        with self._step(self._path, f"{moves} yourself"):
+            self._write(self._next, ring.current)
+            self._move(self._previous)
+
+    def abort(self) -> None:
+        """Take the next key no more, before it was ever sent.
+
+        Raises:
+            MeshKeyRefused: It is sent already, or the file cannot be removed.
+        """
+        ring = self._as_is()
+        if ring.next is None and ring.previous is not None:
+            value, reason = ring.current.fingerprint(), "the next key is sent already"
+            raise MeshKeyRefused(value, reason, "go back first, or retire")
         with self._step(self._next, f"remove {self._next} yourself"):
             self._remove(self._next)
             if ring.previous is None:

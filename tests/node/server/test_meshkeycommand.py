@@ -9,7 +9,7 @@ import pytest
 from derpnode.server import adminbody
 from derpnode.server.adminbody import MAX_BODY
 from derpnode.wire.keys import MeshKey
-from derpnode.wire.meshring import MeshRing, Phase
+from derpnode.wire.meshring import MeshRing
 from tests.node.server.adminnode import admin_client, node_config, running
 
 
@@ -63,12 +63,15 @@ async def test_a_rotation(node, http, caplog):
         assert key.text() not in caplog.text
 
 
-async def test_abort(node, http):
-    """From the next key to none."""
+async def test_the_way_back(node, http):
+    """From the new key to the old one; each step may be asked for again."""
     await post(http, phase="stage", key=NEW.text())
-    assert node.mesh_keys.ring.phase is Phase.STAGED
-    assert (await post(http, phase="abort"))[0] == 200
-    assert node.mesh_keys.ring == MeshRing(OLD)
+    await post(http, phase="switch")
+    assert (await post(http, phase="abort"))[0] == 409
+    for phase, ring in (("back", MeshRing(OLD, NEW)), ("abort", MeshRing(OLD))):
+        for _ in range(2):
+            assert (await post(http, phase=phase))[0] == 200
+            assert node.mesh_keys.ring == ring
 
 
 async def test_refusals(http):

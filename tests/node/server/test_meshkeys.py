@@ -89,6 +89,8 @@ def test_files_are_private(path, ring):
         (MeshKeys.switch, SWITCHED),
         (MeshKeys.retire, RETIRED),
         (MeshKeys.retire, STEADY),
+        (MeshKeys.back, STAGED),
+        (MeshKeys.back, STEADY),
         (MeshKeys.abort, STEADY),
         (lambda keys: keys.stage(NEW), SWITCHED),
     ],
@@ -102,11 +104,11 @@ def test_a_step_that_is_done_changes_nothing(path, ring, step):
     assert keys.ring == ring
 
 
-def test_abort_goes_a_step_back(path):
+def test_the_way_back(path):
     """First the old key is sent again and the new one still taken, then it is gone."""
     lay(path, SWITCHED)
     keys = MeshKeys(path)
-    keys.abort()
+    keys.back()
     assert keys.ring == STAGED
     keys.abort()
     assert keys.ring == STEADY
@@ -120,6 +122,7 @@ def test_abort_goes_a_step_back(path):
         (SWITCHED, lambda keys: keys.stage(OTHER), "another rotation is under way"),
         (STEADY, MeshKeys.switch, "there is no next key"),
         (STAGED, MeshKeys.retire, "the next key is not sent yet"),
+        (SWITCHED, MeshKeys.abort, "the next key is sent already"),
         (MeshRing(OLD, NEW, OTHER), MeshKeys.switch, "the previous key is still here"),
     ],
 )
@@ -156,10 +159,10 @@ class Crash(BaseException):
         (STEADY, lambda keys: keys.stage(NEW)),
         (STAGED, MeshKeys.switch),
         (SWITCHED, MeshKeys.retire),
-        (SWITCHED, MeshKeys.abort),
+        (SWITCHED, MeshKeys.back),
         (STAGED, MeshKeys.abort),
     ],
-    ids=["stage", "switch", "retire", "switch back", "drop"],
+    ids=["stage", "switch", "retire", "back", "abort"],
 )
 def test_a_crash_anywhere(tmp_path, monkeypatch, ring, step):
     """Each key that was taken and is to be is taken after it; a second try is whole."""
@@ -214,7 +217,7 @@ def crashes(patch, keys, step, moment) -> bool:
     [
         (STEADY, lambda keys: keys.stage(NEW), "put the key into {}.next yourself"),
         (STAGED, MeshKeys.switch, "move {}.next over it, yourself"),
-        (SWITCHED, MeshKeys.abort, "move {}.previous over it, yourself"),
+        (SWITCHED, MeshKeys.back, "move {}.previous over it, yourself"),
         (SWITCHED, MeshKeys.retire, "remove {}.previous yourself"),
         (STAGED, MeshKeys.abort, "remove {}.next yourself"),
     ],
