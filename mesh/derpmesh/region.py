@@ -16,6 +16,7 @@ from derpmesh.membership.model import Membership
 from derpmesh.membership.news import tell_changes, tell_held
 from derpmesh.membership.snapshot import Snapshots
 from derpmesh.membership.source import Source
+from derpmesh.membership.strangers import strangers
 from derpmesh.membership.watcher import memberships
 from derpmesh.wishes import Wishes
 from derpnode.kinds import Kind
@@ -176,6 +177,10 @@ class MeshRegion:
             )
         if self._source is not None:
             found += self._source.notes(is_lost=bool(self._failure))
+        etcd = self._source.etcd if self._source is not None else None
+        if etcd is not None:
+            current = self._mesh_keys.ring.current.fingerprint()
+            found += strangers(current, etcd.live)
         return found + self._mesh_keys.notes()
 
     def changed(self) -> None:
