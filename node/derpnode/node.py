@@ -87,7 +87,7 @@ class Node:
         self.identity = load_identity(config.state_dir)
         self.server_key = self.identity.public
         mesh_file = config.mesh.key_file
-        self.mesh_keys = MeshKeys(mesh_file) if mesh_file is not None else None
+        self.mesh_keys = MeshKeys(mesh_file, self.journal) if mesh_file else None
         self.certificates = self._certificates()
         self._meta = meta_certificate(
             self.server_key, now=_now(), signer=Ed25519PrivateKey.generate()

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from derpnode.errors import ConfigError, NodeError
+from derpnode.kinds import Kind
 from derpnode.server.identity import find_mesh_key, load_mesh_key, write_atomically
+from derpnode.server.journal import Journal
 from derpnode.server.watch import FileWatch, Sleep, sleep_or_wake
 from derpnode.wire.keys import MeshKey
 from derpnode.wire.meshring import MeshRing, Phase
@@ -49,16 +51,18 @@ class MeshKeys:
 
     Args:
         path: The file of the key that is sent.
+        journal: Told of each change; None: nobody is.
 
     Raises:
         ConfigError: It cannot be used now, at the start.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, journal: Journal | None = None) -> None:
         self._path = path
         self._next = path.with_name(f"{path.name}.next")
         self._previous = path.with_name(f"{path.name}.previous")
         self._watch = FileWatch(path, self._next, self._previous)
+        self._journal = journal
         self._failure = ""  # why the files cannot be used, as we have said it
         self.ring = self._start()
         self.reload = asyncio.Event()
@@ -254,9 +258,18 @@ class MeshKeys:
             return
         self._failure = ""
         if found != self.ring:
-            logger.info("mesh keys: %s: %s", found.phase.value, found)
             self.ring = found
+            self._tell()
             self.changed()
+
+    def _tell(self) -> None:
+        phase, text = self.ring.phase.value, str(self.ring)
+        logger.info("mesh keys: %s: %s", phase, text)
+        if self._journal is not None:
+            named = self.ring.fingerprints().items()
+            keys = {name: value for name, value in named if value is not None}
+            text = f"{phase}: {text}"
+            self._journal.add(Kind.KEY_PHASE, text=text, phase=phase, **keys)
 
     def _start(self) -> MeshRing:
         """Read the files; without the other two a node can do, for the moment.

@@ -4,12 +4,15 @@ import asyncio
 import errno
 import itertools
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from derpnode.errors import ConfigError
+from derpnode.kinds import Kind
 from derpnode.server import meshkeys as module
+from derpnode.server.journal import Journal
 from derpnode.server.meshkeys import MeshKeyRefused, MeshKeys
 from derpnode.wire.keys import MeshKey
 from derpnode.wire.meshring import MeshRing
@@ -317,6 +320,25 @@ def test_notes_of_a_rotation(path):
     assert "switched here" in keys.notes()[0]
     keys.retire()
     assert keys.notes() == []
+
+
+def test_each_change_is_an_event(path):
+    """With the phase and the fingerprints, and never a key."""
+    journal = Journal(lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    keys = MeshKeys(path, journal)
+    keys.stage(NEW)
+    keys.stage(NEW)
+    keys.switch()
+    first, second = journal.after(0)
+    assert (first.kind, first.fields["phase"]) == (Kind.KEY_PHASE, "staged")
+    assert second.fields == {
+        "phase": "switched",
+        "current": NEW.fingerprint(),
+        "previous": OLD.fingerprint(),
+    }
+    assert second.text == f"switched: {keys.ring}"
+    for key in (OLD, NEW):
+        assert key.text() not in repr((first, second))
 
 
 # Following.
