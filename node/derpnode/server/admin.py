@@ -301,7 +301,7 @@ class AdminServer:
         except Ending as exc:
             return answer(503, str(exc))
 
-    def _command(self, command: Command) -> Callable[[web.BaseRequest], web.Response]:
+    def _command(self, command: Command) -> View:
         """Make a page of what changes the node."""
 
         def view(request: web.BaseRequest) -> web.Response:
@@ -317,11 +317,14 @@ class AdminServer:
 
     async def _mesh_key(self, request: web.BaseRequest) -> web.Response:
         try:
-            body = await read_body(request)
+            done = await mesh_key(self._facts, await read_body(request))
         except BadBody as exc:
             return answer(exc.status, str(exc))
-        view = self._command(lambda facts, _: mesh_key(facts, body))
-        return view(request)
+        except BadCommand as exc:
+            return answer(400, str(exc))
+        except RefusedCommand as exc:
+            return answer(409, str(exc))
+        return _json(done)
 
     def _debug_clients(self, request: web.BaseRequest) -> web.Response:
         return self._list_clients(request.rel_url.raw_query_string)

@@ -19,7 +19,7 @@ _STEPS = {
 _PHASES = ("stage", *_STEPS)
 
 
-def mesh_key(facts: NodeFacts, body: bytes) -> dict[str, object]:
+async def mesh_key(facts: NodeFacts, body: bytes) -> dict[str, object]:
     """Take a step; one that was taken before changes nothing.
 
     Args:
@@ -37,9 +37,9 @@ def mesh_key(facts: NodeFacts, body: bytes) -> dict[str, object]:
         raise RefusedCommand(message)
     try:
         if key is not None:
-            keys.stage(key)
+            await keys.stage(key)
         else:
-            _STEPS[phase](keys)
+            await _STEPS[phase](keys)
     except MeshKeyRefused as exc:
         raise RefusedCommand(str(exc)) from exc
     return {"name": facts.config.node.name, "mesh_keys": keys.fingerprints()}

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from derpnode.errors import ConfigError, NodeError
@@ -63,6 +64,7 @@ class MeshKeys:
         self._previous = path.with_name(f"{path.name}.previous")
         self._watch = FileWatch(path, self._next, self._previous)
         self._journal = journal
+        self._one_step = asyncio.Lock()
         self._failure = ""  # why the files cannot be used, as we have said it
         self.ring = self._start()
         self.reload = asyncio.Event()
@@ -93,132 +95,134 @@ class MeshKeys:
 
     # Steps.
 
-    def stage(self, key: MeshKey) -> None:
+    async def stage(self, key: MeshKey) -> None:
         """Take another key from now on; go on sending the one that is.
 
         Raises:
             MeshKeyRefused: Another rotation is under way, or the key cannot be kept.
         """
-        ring = self._as_is()
-        if key in (ring.current, ring.next):
-            return
-        other = ring.next or ring.previous
-        if other is not None:
-            reason = "another rotation is under way"
-            remedy = "finish it, or take it back: `derpctl key mesh rotate --abort`"
-            raise MeshKeyRefused(other.fingerprint(), reason, remedy)
-        with self._step(self._next, f"put the key into {self._next} yourself"):
-            self._write(self._next, key)
+        async with self._as_is() as ring:
+            if key in (ring.current, ring.next):
+                return
+            other = ring.next or ring.previous
+            if other is not None:
+                reason = "another rotation is under way"
+                remedy = "finish it, or take it back: `derpctl key mesh rotate --abort`"
+                raise MeshKeyRefused(other.fingerprint(), reason, remedy)
+            remedy = f"put the key into {self._next} yourself"
+            await self._change(self._next, remedy, partial(_write, self._next, key))
 
-    def switch(self) -> None:
+    async def switch(self) -> None:
         """Send the next key; go on taking the one that was sent.
 
         Raises:
             MeshKeyRefused: There is no next key, or the files cannot be written.
         """
-        ring = self._as_is()
-        if ring.next is None:
-            if ring.previous is None:
+        async with self._as_is() as ring:
+            if ring.next is None and ring.previous is not None:
+                return
+            if ring.next is None:
                 value = ring.current.fingerprint()
                 raise MeshKeyRefused(value, "there is no next key", _STAGE_FIRST)
-            return
-        if ring.previous is not None:
-            value, reason = (
-                ring.previous.fingerprint(),
-                "the previous key is still here",
-            )
-            remedy = f"remove {self._previous} if no node has that key any more"
-            raise MeshKeyRefused(value, reason, remedy)
-        moves = f"copy {self._path} to {self._previous}, and move {self._next} over it,"
-        with self._step(self._path, f"{moves} yourself"):
-            # Between the two the key that is sent is its own previous: no harm.
-            self._write(self._previous, ring.current)
-            self._move(self._next)
+            if ring.previous is not None:
+                value = ring.previous.fingerprint()
+                remedy = f"remove {self._previous} if no node has that key any more"
+                raise MeshKeyRefused(value, "the previous key is still here", remedy)
+            await self._swap(ring, self._previous, self._next)
 
-    def retire(self) -> None:
+    async def retire(self) -> None:
         """Take the previous key no more.
 
         Raises:
             MeshKeyRefused: The next key is not sent yet, or the file cannot be removed.
         """
-        ring = self._as_is()
-        if ring.previous is None and ring.next is not None:
-            value, reason = ring.next.fingerprint(), "the next key is not sent yet"
-            remedy = "switch first, or abort"
-            raise MeshKeyRefused(value, reason, remedy)
-        with self._step(self._previous, f"remove {self._previous} yourself"):
-            self._remove(self._previous)
-            if ring.next is None:
-                self._remove(self._next)
+        async with self._as_is() as ring:
+            if ring.previous is None and ring.next is not None:
+                value, reason = ring.next.fingerprint(), "the next key is not sent yet"
+                raise MeshKeyRefused(value, reason, "switch first, or abort")
+            # What a crash may have left: a file whose key is in another one, too.
+            spare = [self._next] if ring.next is None else []
+            await self._drop(self._previous, *spare)
 
-    def back(self) -> None:
+    async def back(self) -> None:
         """Send the previous key again; go on taking the one that was sent.
 
         Raises:
             MeshKeyRefused: The files cannot be written.
         """
-        ring = self._as_is()
-        if ring.next is not None or ring.previous is None:
-            return
-        moves = f"copy {self._path} to {self._next}, and move {self._previous} over it,"
-        with self._step(self._path, f"{moves} yourself"):
-            self._write(self._next, ring.current)
-            self._move(self._previous)
+        async with self._as_is() as ring:
+            if ring.next is None and ring.previous is not None:
+                await self._swap(ring, self._next, self._previous)
 
-    def abort(self) -> None:
+    async def abort(self) -> None:
         """Take the next key no more, before it was ever sent.
 
         Raises:
             MeshKeyRefused: It is sent already, or the file cannot be removed.
         """
-        ring = self._as_is()
-        if ring.next is None and ring.previous is not None:
-            value, reason = ring.current.fingerprint(), "the next key is sent already"
-            raise MeshKeyRefused(value, reason, "go back first, or retire")
-        with self._step(self._next, f"remove {self._next} yourself"):
-            self._remove(self._next)
-            if ring.previous is None:
-                self._remove(self._previous)
+        async with self._as_is() as ring:
+            if ring.next is None and ring.previous is not None:
+                value, reason = (
+                    ring.current.fingerprint(),
+                    "the next key is sent already",
+                )
+                raise MeshKeyRefused(value, reason, "go back first, or retire")
+            spare = [self._previous] if ring.previous is None else []
+            await self._drop(self._next, *spare)
 
-    def _as_is(self) -> MeshRing:
-        """Read the files, as an operator may just have changed them.
+    @asynccontextmanager
+    async def _as_is(self) -> AsyncGenerator[MeshRing, None]:
+        """Read the files, as an operator may just have changed them; one step a time.
 
         Raises:
             MeshKeyRefused: They cannot be used.
         """
-        self.check(asked=True)
-        if self._failure:
-            raise MeshKeyRefused(str(self._path), self._failure, _GOES_ON)
-        return self.ring
+        async with self._one_step:
+            self.check(asked=True)
+            if self._failure:
+                raise MeshKeyRefused(str(self._path), self._failure, _GOES_ON)
+            yield self.ring
 
-    @contextmanager
-    def _step(self, path: Path, remedy: str) -> Iterator[None]:
-        """Change files in the block; whatever comes of it is in force after it.
+    async def _swap(self, ring: MeshRing, kept: Path, used: Path) -> None:
+        """Keep the key that is sent in one file, and send that of another.
 
         Raises:
-            MeshKeyRefused: The block could not write.
+            MeshKeyRefused: The files cannot be written.
+        """
+        await self._change(
+            self._path,
+            f"copy {self._path} to {kept}, and move {used} over it, yourself",
+            # Between the two, one key is in two files: no harm.
+            partial(_write, kept, ring.current),
+            partial(_move, used, self._path),
+        )
+
+    async def _drop(self, path: Path, *spare: Path) -> None:
+        """Remove a file, and those that nobody needs.
+
+        Raises:
+            MeshKeyRefused: They cannot be removed.
+        """
+        removals = [partial(_remove, one) for one in (path, *spare)]
+        await self._change(path, f"remove {path} yourself", *removals)
+
+    async def _change(
+        self, path: Path, remedy: str, *changes: Callable[[], None]
+    ) -> None:
+        """Change files, off the loop as disks may be slow; what is there is in force.
+
+        Raises:
+            MeshKeyRefused: They cannot be written.
         """
         try:
-            yield
+            for change in changes:
+                await asyncio.to_thread(change)
         except OSError as exc:
             reason = f"cannot be written: {(exc.strerror or 'no reason given').lower()}"
             hint = f"{remedy}, {_GOES_ON}"
             raise MeshKeyRefused(str(path), reason, hint) from exc
         finally:
             self.check(asked=True)
-
-    def _write(self, path: Path, key: MeshKey) -> None:
-        write_atomically(path, f"{key.text()}\n".encode(), mode=_MODE)
-        _sync(path.parent)
-
-    def _move(self, path: Path) -> None:
-        """Have a file become the one of the key that is sent."""
-        path.replace(self._path)
-        _sync(path.parent)
-
-    def _remove(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        _sync(path.parent)
 
     # Following the files.
 
@@ -314,6 +318,21 @@ def proves_nothing(candidate: bytes | None) -> bool:
     """Tell that a peer has no mesh right, where there is no mesh key."""
     del candidate
     return False
+
+
+def _write(path: Path, key: MeshKey) -> None:
+    write_atomically(path, f"{key.text()}\n".encode(), mode=_MODE)
+    _sync(path.parent)
+
+
+def _move(path: Path, to: Path) -> None:
+    path.replace(to)
+    _sync(to.parent)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _sync(path.parent)
 
 
 def _sync(directory: Path) -> None:

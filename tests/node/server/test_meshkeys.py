@@ -56,14 +56,14 @@ def lay(path: Path, ring: MeshRing) -> None:
 # Steps.
 
 
-def test_a_rotation(path):
+async def test_a_rotation(path):
     """Stage, switch, retire; each is in the files, for their owner alone."""
     keys = MeshKeys(path)
     changes = []
     keys.changed = lambda: changes.append(keys.ring)
-    keys.stage(NEW)
-    keys.switch()
-    keys.retire()
+    await keys.stage(NEW)
+    await keys.switch()
+    await keys.retire()
     assert changes == [STAGED, SWITCHED, RETIRED]
     assert [file.name for file in path.parent.iterdir()] == ["mesh.key"]
     assert path.read_text() == f"{NEW.text()}\n"
@@ -71,14 +71,14 @@ def test_a_rotation(path):
 
 
 @pytest.mark.parametrize("ring", [STAGED, SWITCHED])
-def test_files_are_private(path, ring):
+async def test_files_are_private(path, ring):
     """Whatever the umask says."""
     before = os.umask(0)
     try:
         keys = MeshKeys(path)
-        keys.stage(NEW)
+        await keys.stage(NEW)
         if ring is SWITCHED:
-            keys.switch()
+            await keys.switch()
     finally:
         os.umask(before)
     assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
@@ -98,22 +98,22 @@ def test_files_are_private(path, ring):
         (lambda keys: keys.stage(NEW), SWITCHED),
     ],
 )
-def test_a_step_that_is_done_changes_nothing(path, ring, step):
+async def test_a_step_that_is_done_changes_nothing(path, ring, step):
     """Whoever did not hear the answer may ask again."""
     lay(path, ring)
     keys = MeshKeys(path)
     keys.changed = pytest.fail
-    step(keys)
+    await step(keys)
     assert keys.ring == ring
 
 
-def test_the_way_back(path):
+async def test_the_way_back(path):
     """First the old key is sent again and the new one still taken, then it is gone."""
     lay(path, SWITCHED)
     keys = MeshKeys(path)
-    keys.back()
+    await keys.back()
     assert keys.ring == STAGED
-    keys.abort()
+    await keys.abort()
     assert keys.ring == STEADY
     assert [file.name for file in path.parent.iterdir()] == ["mesh.key"]
 
@@ -129,23 +129,33 @@ def test_the_way_back(path):
         (MeshRing(OLD, NEW, OTHER), MeshKeys.switch, "the previous key is still here"),
     ],
 )
-def test_steps_out_of_order(path, ring, step, text):
+async def test_steps_out_of_order(path, ring, step, text):
     """Are refused, with a remedy, and without a key; nothing changes."""
     lay(path, ring)
     keys = MeshKeys(path)
     with pytest.raises(MeshKeyRefused, match=text) as caught:
-        step(keys)
+        await step(keys)
     assert caught.value.remedy
     assert keys.ring == ring == MeshKeys(path).ring
     for key in (OLD, NEW, OTHER):
         assert key.text() not in str(caught.value)
 
 
-def test_files_of_an_operator_count(path):
+async def test_steps_at_the_same_time(path):
+    """One after the other: of two keys the second is refused, and nothing is mixed."""
+    keys = MeshKeys(path)
+    done = await asyncio.gather(
+        keys.stage(NEW), keys.stage(OTHER), keys.switch(), return_exceptions=True
+    )
+    assert [type(one) for one in done] == [type(None), MeshKeyRefused, type(None)]
+    assert keys.ring == SWITCHED == MeshKeys(path).ring
+
+
+async def test_files_of_an_operator_count(path):
     """Of the moment before a step, too, though nobody has looked at them yet."""
     keys = MeshKeys(path)
     write(suffixed(path, "next"), NEW)
-    keys.switch()
+    await keys.switch()
     assert keys.ring == SWITCHED
 
 
@@ -167,31 +177,31 @@ class Crash(BaseException):
     ],
     ids=["stage", "switch", "retire", "back", "abort"],
 )
-def test_a_crash_anywhere(tmp_path, monkeypatch, ring, step):
+async def test_a_crash_anywhere(tmp_path, monkeypatch, ring, step):
     """Each key that was taken and is to be is taken after it; a second try is whole."""
     file = tmp_path / "whole" / "mesh.key"
     file.parent.mkdir()
     lay(file, ring)
-    step(whole := MeshKeys(file))
+    await step(whole := MeshKeys(file))
     must = {key for key in ring.keys if key in whole.ring.keys}
     for moment in itertools.count(1):
         file = tmp_path / str(moment) / "mesh.key"
         file.parent.mkdir()
         lay(file, ring)
         with monkeypatch.context() as patch:
-            if not crashes(patch, MeshKeys(file), step, moment):
+            if not await crashes(patch, MeshKeys(file), step, moment):
                 break
         left = MeshKeys(file)
         assert must <= set(left.ring.keys) <= {*ring.keys, *whole.ring.keys}
         assert left.ring in (ring, whole.ring)
         if left.ring == ring:
-            step(left)
+            await step(left)
         assert left.ring == whole.ring
         assert not list(file.parent.glob(".*"))
     assert moment > 1
 
 
-def crashes(patch, keys, step, moment) -> bool:
+async def crashes(patch, keys, step, moment) -> bool:
     """Take a step and crash before its so-manieth change; whether it came to that."""
     left = moment
 
@@ -209,7 +219,7 @@ def crashes(patch, keys, step, moment) -> bool:
     patch.setattr(module, "_sync", before(module._sync))
     patch.setattr(Path, "unlink", before(Path.unlink))
     try:
-        step(keys)
+        await step(keys)
     except Crash:
         return True
     return False
@@ -225,7 +235,7 @@ def crashes(patch, keys, step, moment) -> bool:
         (STAGED, MeshKeys.abort, "remove {}.next yourself"),
     ],
 )
-def test_a_read_only_directory(path, monkeypatch, ring, step, named):
+async def test_a_read_only_directory(path, monkeypatch, ring, step, named):
     """The operator is told which file to drop; and then it goes on."""
     lay(path, ring)
     keys = MeshKeys(path)
@@ -236,7 +246,7 @@ def test_a_read_only_directory(path, monkeypatch, ring, step, named):
     monkeypatch.setattr(module, "write_atomically", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(MeshKeyRefused) as caught:
-        step(keys)
+        await step(keys)
     assert caught.value.reason == "cannot be written: read-only file system"
     assert named.format(path) in caught.value.remedy
     assert caught.value.remedy.endswith("then `derpctl key mesh rotate` goes on")
@@ -248,7 +258,7 @@ def test_a_read_only_directory(path, monkeypatch, ring, step, named):
 
 @pytest.mark.parametrize("name", ["next", "previous"])
 @pytest.mark.parametrize("bad", ["", "x", "00" * 32])
-def test_a_bad_file_changes_nothing(path, caplog, name, bad):
+async def test_a_bad_file_changes_nothing(path, caplog, name, bad):
     """It is noted and said once, never shown; a good one is taken up."""
     keys = MeshKeys(path)
     file = suffixed(path, name)
@@ -263,7 +273,7 @@ def test_a_bad_file_changes_nothing(path, caplog, name, bad):
     assert note.endswith("; the mesh keys in use stay")
     assert len(caplog.messages) == 1
     with pytest.raises(MeshKeyRefused, match="goes on"):
-        keys.stage(NEW)
+        await keys.stage(NEW)
     file.write_text(NEW.text())
     keys.check()
     assert NEW in keys.ring.keys
@@ -309,26 +319,26 @@ def test_a_start_with_a_bad_file(path, caplog):
         MeshKeys(path)
 
 
-def test_notes_of_a_rotation(path):
+async def test_notes_of_a_rotation(path):
     """One that is not finished is not forgotten."""
     keys = MeshKeys(path)
     assert keys.notes() == []
-    keys.stage(NEW)
+    await keys.stage(NEW)
     [note] = keys.notes()
     assert "under way, and staged here" in note
-    keys.switch()
+    await keys.switch()
     assert "switched here" in keys.notes()[0]
-    keys.retire()
+    await keys.retire()
     assert keys.notes() == []
 
 
-def test_each_change_is_an_event(path):
+async def test_each_change_is_an_event(path):
     """With the phase and the fingerprints, and never a key."""
     journal = Journal(lambda: datetime(2026, 1, 1, tzinfo=UTC))
     keys = MeshKeys(path, journal)
-    keys.stage(NEW)
-    keys.stage(NEW)
-    keys.switch()
+    await keys.stage(NEW)
+    await keys.stage(NEW)
+    await keys.switch()
     first, second = journal.after(0)
     assert (first.kind, first.fields["phase"]) == (Kind.KEY_PHASE, "staged")
     assert second.fields == {
@@ -378,11 +388,11 @@ def test_files_that_change_under_the_reader(path, monkeypatch):
     lay(path, STAGED)
     keys = MeshKeys(path)
     read = module.find_mesh_key
-    others = iter([lambda: MeshKeys(path).switch()])
 
     def find(file):
         monkeypatch.setattr(module, "find_mesh_key", read)
-        next(others)()
+        write(suffixed(path, "previous"), OLD)
+        suffixed(path, "next").replace(path)
         return read(file)
 
     monkeypatch.setattr(module, "find_mesh_key", find)
