@@ -1,5 +1,6 @@
 """`derpctl key mesh show` and `rotate`, with real nodes."""
 
+import errno
 import json
 
 import pytest
@@ -7,11 +8,20 @@ import pytest
 from derpctl.admin import MeshKeysView
 from derpctl.errors import CtlError
 from derpctl.keyring import NodeKeys, Stand, rotation_of
+from derpmesh.link.plan import Target
+from derpnode.server import meshkeys
 from derpnode.wire.keys import MeshKey
 from derpnode.wire.meshring import MeshRing
 from tests.ctl.regions import admins, start
 from tests.ctl.standins import AdminStandIn, admin
-from tests.mesh.region import MESH_KEY, OTHER_MESH_KEY, LocalNode, cluster
+from tests.mesh.region import (
+    DERP_PORT,
+    MESH_KEY,
+    OTHER_MESH_KEY,
+    LocalNode,
+    cluster,
+    until,
+)
 
 
 NEW = OTHER_MESH_KEY
@@ -293,6 +303,84 @@ def test_an_older_node(derpctl, beside, configured):
     assert ended.code == 6
     assert "it has no mesh key, or knows of no rotation" in ended.err
     assert derpctl("--config", path, "key", "mesh", "show").code == 4
+
+
+def test_a_directory_that_the_node_may_not_write(operated, kept, monkeypatch):
+    """The operator drops the file that is named, runs it again, and it goes on."""
+    write = meshkeys._write
+    odd = operated.nodes[1].folder
+    file = odd / "mesh.key.next"
+
+    def refuse(path, key):
+        if path.parent == odd:
+            raise OSError(errno.EROFS, "Read-only file system")
+        write(path, key)
+
+    monkeypatch.setattr(meshkeys, "_write", refuse)
+    ended = operated.run("rotate", "--key-file", kept)
+    assert ended.code == 6
+    assert ended.err.splitlines()[-1] == (
+        f"derpctl: 900b: {file}: cannot be written: read-only file system;"
+        f" put the key into {file} yourself, then `derpctl key mesh rotate` goes on;"
+        " run it again after that, or with --abort"
+    )
+    assert NEW.text() not in ended.err
+    file.write_text(NEW.text())
+    file.chmod(0o600)
+    ended = operated.run("rotate", "--key-file", kept)
+    assert ended.code == 6
+    assert f"and move {file} over it, yourself" in ended.err
+    (odd / "mesh.key").replace(odd / "mesh.key.previous")
+    file.replace(odd / "mesh.key")
+    ended = operated.run("rotate", "--key-file", kept)
+    assert ended.code == 0, ended.err
+    assert operated.rings == [MeshRing(NEW)] * 3
+
+
+def test_a_relay_that_takes_the_old_key_only(operated, kept):
+    """It is linked until it has the new one; before that the old one is not retired."""
+    region, beside, places = operated.region, operated.beside, operated.nodes
+    relay = region.place("d")
+    beside.run(region.start(relay))
+    peer = f"https://{relay.host}:{DERP_PORT}"
+    target = {peer: Target(peer, relay.host, DERP_PORT, pin=relay.pin, is_member=False)}
+    for place in places:
+        links = place.node.region._links
+        wanted = {name: link.target for name, link in links._links.items()}
+        beside.run(call(links.apply, wanted | target))
+
+    async def linked_by(key: MeshKey) -> None:
+        wanted = ("up", key.fingerprint())
+        await until(lambda: {state(place, peer) for place in places} == {wanted})
+
+    beside.run(linked_by(MESH_KEY))
+    ended = operated.run("rotate", "--key-file", kept, "--until", "switch")
+    assert ended.code == 0, ended.err
+    beside.run(linked_by(MESH_KEY))
+    ended = operated.run("rotate", "--key-file", kept)
+    assert ended.code == 6
+    assert ended.err == (
+        f"derpctl: 900a to {peer}: the link takes {OLD} only, which is to go;"
+        " restart that relay with the new key, then run it again\n"
+    )
+    assert operated.rings == [MeshRing(NEW, previous=MESH_KEY)] * 3
+    beside.run(relay.stop())
+    (relay.folder / "mesh.key").write_text(NEW.text())
+    beside.run(region.start(relay))
+    beside.run(linked_by(NEW))
+    ended = operated.run("rotate", "--key-file", kept)
+    assert ended.code == 0, ended.err
+
+
+async def call(function, *arguments):
+    """Call something where the nodes run."""
+    return function(*arguments)
+
+
+def state(place, peer: str) -> tuple[str, str]:
+    """How a link is, and what it proves."""
+    [found] = [one for one in place.node.region.links() if one["peer"] == peer]
+    return str(found["state"]), str(found["mesh_key"])
 
 
 @pytest.mark.parametrize("words", [["--key-file", "x"], ["--until", "switch"]])
