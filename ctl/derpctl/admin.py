@@ -78,6 +78,17 @@ class CertificateView(_View):
     """`sha256-raw:…`, where clients pin it."""
 
 
+class MeshKeysView(_View):
+    """The mesh keys of a node, by their fingerprints."""
+
+    current: str
+    """What its links prove."""
+    next: str | None = None
+    """What they will prove; it is taken already."""
+    previous: str | None = None
+    """What they proved before; it is still taken."""
+
+
 class NodeView(_View):
     """What a node says of itself: `/v1/node`."""
 
@@ -102,6 +113,8 @@ class NodeView(_View):
     listeners: Mapping[str, Sequence[str]] = {}
     """Addresses by kind: `derp`, `http`, `stun`, `admin`."""
     plane: str = ""
+    mesh_keys: MeshKeysView | None = None
+    """None for a node without a mesh key, and for older ones."""
 
 
 class ClientsView(_View):
@@ -166,6 +179,10 @@ class LinkView(_View):
     peer_state: str = ""
     peer_version: str = ""
     is_member: bool = True
+    mesh_key: str = ""
+    """Fingerprint of the key that it was dialled with, the last time."""
+    renewing: bool = False
+    """Whether it is to be, or is being, dialled again with another mesh key."""
 
 
 class LinksView(_View):
@@ -217,6 +234,13 @@ class ConfirmView(_View):
 
     name: str
     let_go: Sequence[str] = ()
+
+
+class MeshKeyView(_View):
+    """What a node says to a step of replacing the mesh key."""
+
+    name: str
+    mesh_keys: MeshKeysView
 
 
 class CommandView(_View):
@@ -307,6 +331,21 @@ class Admin:
         """
         return await self._document("/v1/region/confirm", ConfirmView, method="POST")
 
+    async def mesh_key(self, phase: str, key: str | None = None) -> MeshKeyView:
+        """Have it take a step of replacing the mesh key.
+
+        Args:
+            phase: `stage`, `switch`, `retire`, `back` or `abort`.
+            key: The key to stage: 64 hex digits.
+
+        Raises:
+            AdminFailed: No usable answer.
+            CommandRefused: The step would do harm, or its files cannot be written.
+        """
+        said = {"phase": phase} | ({} if key is None else {"key": key})
+        path = "/v1/mesh-key"
+        return await self._document(path, MeshKeyView, method="POST", said=said)
+
     async def undrain(self) -> CommandView:
         """Have it take clients again.
 
@@ -347,9 +386,10 @@ class Admin:
         kind: type[_Document],
         method: str = "GET",
         query: Mapping[str, str] | None = None,
+        said: Mapping[str, str] | None = None,
     ) -> _Document:
         asked = f"{path}?{urlencode(query)}" if query else path
-        status, body = await self._ask(asked, method)
+        status, body = await self._ask(asked, method, said)
         if status == _STOPPING:
             reason = " ".join(body.decode("utf-8", "replace").split())
             raise AdminFailed(self.url, reason, "ask again once it runs")
@@ -371,14 +411,18 @@ class Admin:
             hint = "is it a derpd, of about derpctl's version?"
             raise AdminFailed(self.url, reason, hint) from exc
 
-    async def _ask(self, path: str, method: str = "GET") -> tuple[int, bytes]:
+    async def _ask(
+        self, path: str, method: str = "GET", said: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         hint = "is the node running?"
         try:
             async with (
                 asyncio.timeout(self.timeout),
                 aiohttp.ClientSession(connector=self._connector()) as session,
-                session.request(method, self._base + path, headers=headers) as answer,
+                session.request(
+                    method, self._base + path, headers=headers, json=said
+                ) as answer,
             ):
                 body = bytearray()
                 while not answer.content.at_eof() and len(body) < self.most:

@@ -2,11 +2,48 @@
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import KEY_SIZE, MeshKey
+
+
+_GROUP_OR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def new_mesh_key() -> MeshKey:
+    """Make a mesh key, and put it nowhere."""
+    return MeshKey(os.urandom(KEY_SIZE))
+
+
+def find_mesh_key(path: Path) -> MeshKey | None:
+    """Read a mesh key; None if there is no such file.
+
+    Raises:
+        CtlError: The file has none, or others can read it too. What it has is not
+            shown.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else None
+        hint = "give a file with 64 hex digits, or a name that is free"
+        found = (reason or "not text").lower()
+        raise CtlError(str(path), found, hint, Exit.CONFIG) from None
+    if mode & _GROUP_OR_OTHERS:
+        reason = f"mode {stat.S_IMODE(mode):04o} lets others read this secret"
+        raise CtlError(str(path), reason, f"run: chmod 600 {path}", Exit.CONFIG)
+    try:
+        return MeshKey.parse(text)
+    except BadKeyText as exc:
+        hint = "it must hold 64 hex digits"
+        raise CtlError(str(path), str(exc), hint, Exit.CONFIG) from None
 
 
 def make_mesh_key(path: Path) -> None:
@@ -15,7 +52,7 @@ def make_mesh_key(path: Path) -> None:
     Raises:
         CtlError: It is there, or cannot be written; then nothing is left of it.
     """
-    text = MeshKey(os.urandom(KEY_SIZE)).text() + "\n"
+    text = new_mesh_key().text() + "\n"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as exc:

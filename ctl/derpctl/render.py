@@ -20,6 +20,7 @@ from rich.text import Text
 
 from derpctl.admin import StatusView
 from derpctl.health import Health, Verdict
+from derpctl.keyring import NodeKeys, items
 from derpctl.links import LinkRow
 from derpctl.map.lint import Finding, printable
 from derpctl.probe.checks import Result
@@ -137,6 +138,16 @@ class Screen:
             Text(f"node {result.name} at {result.address}"),
             _table(("LAYER", "STATUS", "TIME>", "DETAIL"), rows),
         )
+
+    def mesh_keys(self, nodes: Sequence[NodeKeys]) -> None:
+        """Draw the mesh keys of the nodes, then why some are not known."""
+        rows = [
+            [str(item[name] or _DASH) for name in _KEY_FIELDS] for item in items(nodes)
+        ]
+        self.table(_KEY_COLUMNS, rows)
+        for node in nodes:
+            if node.error:
+                self.line(f"{node.name}: {node.error}")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Draw a table; a column whose name ends in `>` is aligned right."""
@@ -279,6 +290,9 @@ _LIST_COLUMNS = (
     "VER",
     "ADMIN",
 )
+
+_KEY_COLUMNS = ("NODE", "PHASE", "CURRENT", "NEXT", "PREVIOUS")
+_KEY_FIELDS = ("name", "phase", "current", "next", "previous")
 
 _LINK_COLUMNS = (
     "FROM",

@@ -121,8 +121,8 @@ async def _run(config: DaemonConfig) -> None:
         config = await named(config)
         set_up(config.log.level, config.log.format, node=config.node.name)
     node = Node(config)
-    if node.mesh_key is not None:
-        MeshRegion(node, config, node.mesh_key, source_of(config, node))
+    if node.mesh_keys is not None:
+        MeshRegion(node, config, node.mesh_keys, source_of(config, node))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)

@@ -16,13 +16,15 @@ from derpmesh.membership.model import Membership
 from derpmesh.membership.news import tell_changes, tell_held
 from derpmesh.membership.snapshot import Snapshots
 from derpmesh.membership.source import Source
+from derpmesh.membership.strangers import strangers
 from derpmesh.membership.watcher import memberships
 from derpmesh.membership.witness import Witnesses
 from derpmesh.wishes import Wishes
 from derpnode.kinds import Kind
 from derpnode.node import Node
+from derpnode.server.meshkeys import MeshKeys
 from derpnode.wire.frames import NODE_STATE, encode_frame
-from derpnode.wire.keys import MeshKey, NodeKey
+from derpnode.wire.keys import NodeKey
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class MeshRegion:
     Args:
         node: The node; its region is this from now on.
         config: Its settings.
-        mesh_key: What links prove.
+        mesh_keys: What links prove.
         source: Where the members are recorded; None: only static peers are linked.
     """
 
@@ -48,7 +50,7 @@ class MeshRegion:
         self,
         node: Node,
         config: DaemonConfig,
-        mesh_key: MeshKey,
+        mesh_keys: MeshKeys,
         source: Source | None,
     ) -> None:
         self._node = node
@@ -76,7 +78,7 @@ class MeshRegion:
         self._differences: list[str] = []
         self._links = Links(
             node.identity,
-            mesh_key,
+            lambda: mesh_keys.ring,
             node.plane,
             node.relay,
             routes=node.switchboard.links,
@@ -84,6 +86,8 @@ class MeshRegion:
             spawn=node.spawn,
             journal=node.journal,
         )
+        self._mesh_keys = mesh_keys
+        mesh_keys.changed = self._links.renew
         node.switchboard.watched = self._watched
         node.switchboard.sibling_said = self._sibling_said
         node.region = self
@@ -177,7 +181,11 @@ class MeshRegion:
             )
         if self._source is not None:
             found += self._source.notes(is_lost=bool(self._failure))
-        return found
+        etcd = self._source.etcd if self._source is not None else None
+        if etcd is not None:
+            current = self._mesh_keys.ring.current.fingerprint()
+            found += strangers(current, etcd.live)
+        return found + self._mesh_keys.notes()
 
     def changed(self) -> None:
         """Tell the others at once that this node's state is another."""

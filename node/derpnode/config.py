@@ -354,7 +354,10 @@ class MeshSection(Section):
     """The right to mesh, and relays that no registry names."""
 
     key_file: FilePath | None = None
-    """File with the mesh key: 64 hex digits, readable by its owner alone."""
+    """File with the mesh key: 64 hex digits, readable by its owner alone. Watched.
+
+    Keys beside it, in `.next` and `.previous`, are taken of peers as well.
+    """
 
     ca_file: FilePath | None = None
     """PEM file of what is trusted of members without a pin; else the system's roots."""

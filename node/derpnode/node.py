@@ -32,11 +32,12 @@ from derpnode.server.certificates import (
 )
 from derpnode.server.front import Front, Role
 from derpnode.server.goodbye import say_goodbye
-from derpnode.server.identity import load_identity, load_mesh_key
+from derpnode.server.identity import load_identity
 from derpnode.server.journal import Journal
 from derpnode.server.listeners import Listeners
 from derpnode.server.logins import Logins
 from derpnode.server.mapentry import map_entry, ready_node_line
+from derpnode.server.meshkeys import MeshKeys, proves_nothing
 from derpnode.server.readiness import Readiness
 from derpnode.server.region import Alone, RegionPort
 from derpnode.server.selfcheck import check_itself
@@ -86,8 +87,7 @@ class Node:
         self.identity = load_identity(config.state_dir)
         self.server_key = self.identity.public
         mesh_file = config.mesh.key_file
-        self.mesh_key = load_mesh_key(mesh_file) if mesh_file is not None else None
-        self.has_mesh_key = self.mesh_key is not None
+        self.mesh_keys = MeshKeys(mesh_file, self.journal) if mesh_file else None
         self.certificates = self._certificates()
         self._meta = meta_certificate(
             self.server_key, now=_now(), signer=Ed25519PrivateKey.generate()
@@ -100,7 +100,7 @@ class Node:
         self.relay = Relay(self.switchboard, self.server_key)
         self.logins = Logins(
             self.identity,
-            self.mesh_key,
+            self.mesh_keys.accepts if self.mesh_keys is not None else proves_nothing,
             self.admission,
             disallowed=config.derp.disallow_app_names,
             clock=time.monotonic,
@@ -228,6 +228,8 @@ class Node:
         """Read certificate and key files again, now."""
         if self.certificates is not None:
             self.certificates.reload.set()
+        if self.mesh_keys is not None:
+            self.mesh_keys.reload.set()
         self.admission.reload()
         self._admin.reload()
 
@@ -242,6 +244,8 @@ class Node:
         ]
         if self.certificates is not None:
             jobs.append(self.certificates.watch())
+        if self.mesh_keys is not None:
+            jobs.append(self.mesh_keys.watch())
         return [*jobs, *self.region.jobs()]
 
     async def _front_ticks(self) -> None:

@@ -190,12 +190,14 @@ class Place:
 
     # Asking.
 
-    async def ask(self, path: str, method: str = "GET") -> tuple[int, dict]:
+    async def ask(
+        self, path: str, method: str = "GET", body: object = None
+    ) -> tuple[int, dict]:
         """Ask the admin listener; give the status and the document."""
         url = f"http://{self.host}:{ADMIN_PORT}{path}"
         async with (
             aiohttp.ClientSession() as session,
-            session.request(method, url) as answer,
+            session.request(method, url, json=body) as answer,
         ):
             text = await answer.text()
             is_json = answer.content_type == "application/json"
@@ -244,9 +246,9 @@ class LocalNode(Place):
     ) -> None:
         """Run it; return once it serves, or is in another state."""
         self.node = Node(self.config)
-        assert self.node.mesh_key is not None
+        assert self.node.mesh_keys is not None
         source = source_of(self.config, self.node)
-        MeshRegion(self.node, self.config, self.node.mesh_key, source)
+        MeshRegion(self.node, self.config, self.node.mesh_keys, source)
         self._task = spawn(self.node.run())
         await until(lambda: self.node.state == state)
 

@@ -25,7 +25,15 @@ from tests.mesh.enrolled import (
     members,
     up_since,
 )
-from tests.mesh.region import LOOK, PATIENCE, REGION, cluster, measured, until
+from tests.mesh.region import (
+    LOOK,
+    OTHER_MESH_KEY,
+    PATIENCE,
+    REGION,
+    cluster,
+    measured,
+    until,
+)
 from tests.support.etcd import (
     Server,
     deleting,
@@ -361,3 +369,20 @@ async def test_garbage(etcd, trio):
     )
     await until(lambda: all(node.node.region.notes() == [] for node in trio))
     assert members(a) == [*NAMES, "900z"]
+
+
+async def test_fingerprints_of_mesh_keys(etcd, trio):
+    """Each node records its own as they change; who does not take ours is named."""
+    a, b, c = trio
+    new = OTHER_MESH_KEY.text()
+    for node in (a, b):
+        body = {"phase": "stage", "key": new}
+        assert (await node.ask("/v1/mesh-key", "POST", body))[0] == 200
+        ring = node.node.mesh_keys.fingerprints()
+        await until(lambda n=node, r=ring: live(etcd, n.name).mesh_keys == r)
+        assert new.encode() not in stored(etcd.url, KEYS.of("members", node.name)).value
+    assert (await a.ask("/v1/mesh-key", "POST", {"phase": "switch"}))[0] == 200
+    expected = "mesh key: 900c does not take this node's, "
+    await until(lambda: any(n.startswith(expected) for n in a.node.region.notes()))
+    assert not any(expected in note for note in b.node.region.notes())
+    assert c.node.region.notes() == []

@@ -3,11 +3,18 @@
 import enum
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from derpmesh.link.backoff import delays
-from derpmesh.link.peering import LinkFailure, LinkToSelf, Peering, Stage, TooManyKeys
+from derpmesh.link.peering import (
+    LinkFailure,
+    LinkToSelf,
+    MeshKeyDoubted,
+    Peering,
+    Stage,
+    TooManyKeys,
+)
 from derpmesh.link.plan import Target
 from derpnode.plane.contract import (
     Bytes,
@@ -24,6 +31,7 @@ from derpnode.plane.contract import (
 )
 from derpnode.relay.relay import Relay
 from derpnode.wire.keys import NONCE_SIZE, MeshKey, NodeKey, PrivateKey
+from derpnode.wire.meshring import MeshRing
 
 
 STEADY = 30.0
@@ -71,6 +79,11 @@ class LinkStatus:
 
     peer_version: str
     is_member: bool
+    mesh_key: str
+    """Fingerprint of the key that it was dialled with, the last time."""
+
+    renewing: bool
+    """Whether it is to be, or is being, dialled again with another mesh key."""
 
 
 class Link:
@@ -79,7 +92,7 @@ class Link:
     Args:
         target: Where to.
         identity: This node's key.
-        mesh_key: What it proves.
+        mesh_keys: Gives the keys that it may prove, as they are now.
         plane: Moves its bytes.
         relay: Told of the peer's clients.
         now: Seconds, monotonic.
@@ -89,7 +102,7 @@ class Link:
         self,
         target: Target,
         identity: PrivateKey,
-        mesh_key: MeshKey,
+        mesh_keys: Callable[[], MeshRing],
         plane: Plane,
         relay: Relay,
         *,
@@ -97,13 +110,20 @@ class Link:
     ) -> None:
         self.target = target
         self._identity = identity
-        self._mesh_key = mesh_key
+        self._mesh_keys = mesh_keys
         self._plane = plane
         self._relay = relay
         self._now = now
         self._delays: Iterator[float] = delays()
         self._peering: Peering | None = None
         self._sent = (0, 0)
+        self._doubts = 0  # attempts in a row that ended as if by the mesh key
+        self.mesh_key: MeshKey | None = None
+        """What it was dialled with, the last time."""
+
+        self.renewing = False
+        """Whether it is to be, or is being, dialled again with another mesh key."""
+
         self.connection: ConnectionId | None = None
         self.state = LinkState.WAITING
         self.changed = now
@@ -128,11 +148,15 @@ class Link:
         if connection is None:
             self.attempts += 1
             return
+        # A Go derper has one key and hangs up on every other. While the key is
+        # replaced, that may be the next one already, or still the previous one.
+        keys = self._mesh_keys().keys
+        self.mesh_key = keys[self._doubts % len(keys)]
         self._peering = Peering(
             self,
             self,
             identity=self._identity,
-            mesh_key=self._mesh_key,
+            mesh_key=self.mesh_key,
             host=self.target.host,
             pin=self.target.pin,
         )
@@ -140,6 +164,7 @@ class Link:
     def failed(self, reason: str, now: float) -> None:
         """Note that the link is lost, or could not be had; it is tried again."""
         self._now = now
+        self._doubts = 0
         lasted = now - self.changed if self.state is LinkState.UP else 0.0
         if lasted > STEADY:
             self._delays = delays()
@@ -152,7 +177,17 @@ class Link:
         self._now = now
         self._lose("not wanted any more")
 
-    def _lose(self, reason: str) -> None:
+    def renew(self, now: float) -> None:
+        """End the connection in good order, to be dialled again: the key is another."""
+        self._now = now
+        self._doubts = 0
+        self._delays = delays()
+        self._lose("another mesh key", abort=False)
+        self._set(LinkState.WAITING)
+        self.error = ""
+        self.retry = now
+
+    def _lose(self, reason: str, *, abort: bool = True) -> None:
         connection, self.connection = self.connection, None
         self._peering = None
         self.error = reason
@@ -160,7 +195,7 @@ class Link:
         if connection is not None:
             self._count(self._plane.stats(connection))
             self._relay.link_lost(connection)
-            self._plane.close(connection, reason, abort=True)
+            self._plane.close(connection, reason, abort=abort)
 
     def _count(self, stats: Stats) -> None:
         """Keep what went over a connection that ends; only one of two tells it."""
@@ -186,7 +221,9 @@ class Link:
             self.failed(str(exc), self._now)
             self.retry = self._now + EXCESS_RETRY
         except LinkFailure as exc:
+            doubts = self._doubts + 1 if isinstance(exc, MeshKeyDoubted) else 0
             self.failed(str(exc), self._now)
+            self._doubts = doubts
 
     def _event(self, event: Event, peering: Peering) -> None:
         match event:
@@ -198,7 +235,7 @@ class Link:
                 peering.frame(event.kind, event.payload, self._now)
             case Closed():
                 self._count(event.stats)
-                raise LinkFailure(_why(event, peering))
+                raise _failure(event, peering)
             case _:
                 pass
 
@@ -243,6 +280,7 @@ class Link:
     def up(self, server_key: NodeKey) -> None:
         """Packets may take the link."""
         self.error = ""
+        self._doubts = 0
         self._set(LinkState.UP)
 
     def state_of_peer(self, document: bytes) -> None:
@@ -286,17 +324,21 @@ class Link:
             peer_state=str(self.peer.get("state", "")),
             peer_version=str(self.peer.get("version", "")),
             is_member=self.target.is_member,
+            mesh_key=self.mesh_key.fingerprint() if self.mesh_key is not None else "",
+            renewing=self.renewing,
         )
 
 
-def _why(closed: Closed, peering: Peering) -> str:
+def _failure(closed: Closed, peering: Peering) -> LinkFailure:
     """Put the end of a connection into words for an operator."""
     detail = f": {closed.detail}" if closed.detail else ""
     text = f"{closed.reason.value}{detail}"
     if closed.reason is CloseReason.EOF:
         text = "closed by the peer"
     elif closed.reason is not CloseReason.RESET:
-        return text
+        return LinkFailure(text)
     # Whoever does not know our key hangs up on our first frames.
     is_doubted = peering.stage is not Stage.GREETING and peering.round_trip is None
-    return f"{text}; is the mesh key the same there?" if is_doubted else text
+    if is_doubted:
+        return MeshKeyDoubted(f"{text}; is the mesh key the same there?")
+    return LinkFailure(text)

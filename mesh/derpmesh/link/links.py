@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from derpmesh.link.link import Link, LinkState, LinkStatus
 from derpmesh.link.news import LinkNews
 from derpmesh.link.plan import Target, plan
+from derpmesh.link.renewal import Renewal
 from derpnode.config import Address, is_ip
 from derpnode.plane.contract import (
     ClientTls,
@@ -23,7 +24,8 @@ from derpnode.plane.contract import (
 from derpnode.relay.relay import Relay
 from derpnode.server.journal import Journal
 from derpnode.server.switchboard import LinkEvents
-from derpnode.wire.keys import MeshKey, NodeKey, PrivateKey
+from derpnode.wire.keys import NodeKey, PrivateKey
+from derpnode.wire.meshring import MeshRing
 
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ LOGIN_TIMEOUT = 20.0
 SELF_RETRY = 60.0
 """Seconds until a relay that had this node's key is looked at again."""
 
+_OTHER_KEY = "link %s: the peer does not take the current mesh key; linked with another"
+
 LOOKUP_TIMEOUT = 5.0
 """Seconds that the look-up of a name may take."""
 
@@ -46,7 +50,7 @@ class Links:
 
     Args:
         identity: This node's key.
-        mesh_key: What links prove.
+        mesh_keys: Gives the keys that links may prove, as they are now.
         plane: Moves their bytes.
         relay: Told of what they learn.
         routes: Where events of a connection go to; links enter theirs.
@@ -58,7 +62,7 @@ class Links:
     def __init__(  # noqa: PLR0913 - the seams of the mesh
         self,
         identity: PrivateKey,
-        mesh_key: MeshKey,
+        mesh_keys: Callable[[], MeshRing],
         plane: Plane,
         relay: Relay,
         *,
@@ -68,7 +72,8 @@ class Links:
         journal: Journal,
     ) -> None:
         self._identity = identity
-        self._mesh_key = mesh_key
+        self._mesh_keys = mesh_keys
+        self._renewal = Renewal(mesh_keys())
         self._plane = plane
         self._relay = relay
         self._routes = routes
@@ -93,7 +98,7 @@ class Links:
             self._links[target.name] = Link(
                 target,
                 self._identity,
-                self._mesh_key,
+                self._mesh_keys,
                 self._plane,
                 self._relay,
                 now=now,
@@ -116,6 +121,16 @@ class Links:
             else:
                 with self._telling(link):
                     link.tick(now)
+        due = self._renewal.due(self._links, now)
+        if due is not None:
+            logger.info("link %s: dialling again, as the mesh key is another", due)
+            link = self._links[due]
+            link.renew(now)
+            self._dial(link, now)
+
+    def renew(self) -> None:
+        """Dial again, one after the other, the links that prove a key of the past."""
+        self._renewal.begin(self._links.values(), self._mesh_keys())
 
     def hurry(self) -> None:
         """Dial at the next look whoever is waited for: one of them may be back."""
@@ -233,6 +248,8 @@ class Links:
         if link.state is LinkState.UP:
             logger.info("link %s: up", name)
             self._news.up(name)
+            if link.mesh_key != self._mesh_keys().current:
+                logger.warning(_OTHER_KEY, name)
         elif before is LinkState.UP:
             logger.warning("link %s: lost: %s; dialling again", name, link.error)
             self._news.lost(name, link.error, self._clock() - since)

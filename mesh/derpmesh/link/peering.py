@@ -78,6 +78,11 @@ class LinkToSelf(LinkFailure):
 
 
 @dataclass(eq=False)
+class MeshKeyDoubted(LinkFailure):
+    """The peer hung up as one does that has another mesh key."""
+
+
+@dataclass(eq=False)
 class TooManyKeys(LinkFailure):
     """The peer announces more than it may."""
 

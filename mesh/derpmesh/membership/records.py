@@ -195,6 +195,9 @@ class LiveMember(Stored):
     admin: str | None = None
     """URL of its admin listener, if other machines can reach it."""
 
+    mesh_keys: dict[str, str | None] | None = None
+    """Fingerprints of its mesh keys: `current`, `next` and `previous`."""
+
     @property
     def owner(self) -> str:
         """See `Stored`."""

@@ -30,6 +30,7 @@ from derpnode.server.certificates import load_current
 from derpnode.server.identity import load_identity
 from derpnode.server.journal import Journal
 from derpnode.server.mapentry import map_entry
+from derpnode.server.meshkeys import MeshKeys
 from derpnode.server.region import RegionPort
 from derpnode.wire.keys import NodeKey, node_key_text
 
@@ -40,6 +41,7 @@ class Self(Protocol):
     version: str
     server_key: NodeKey
     journal: Journal
+    mesh_keys: MeshKeys | None
 
     @property
     def state(self) -> str:
@@ -149,6 +151,7 @@ def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
             state=node.state,
             pin=str(entry["CertName"]) if "CertName" in entry else None,
             admin=admin,
+            mesh_keys=node.mesh_keys.fingerprints() if node.mesh_keys else None,
         )
 
     found = EtcdRegistry(client, keys, region)

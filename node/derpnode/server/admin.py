@@ -28,6 +28,7 @@ from aiohttp.web_protocol import RequestHandler
 from derpnode.config import Address, parse_address
 from derpnode.errors import ConfigError
 from derpnode.server.adminaccess import Access, Door, Guard, answer, load_tls
+from derpnode.server.adminbody import BadBody, read_body
 from derpnode.server.admincommands import (
     BadCommand,
     RefusedCommand,
@@ -45,6 +46,7 @@ from derpnode.server.eventspage import (
 )
 from derpnode.server.exposition import CONTENT_TYPE, exposition
 from derpnode.server.facts import NodeFacts
+from derpnode.server.meshkeycommand import mesh_key
 from derpnode.server.metrics import EventLoopLag, make_registry
 from derpnode.server.presencepage import presences
 from derpnode.server.status import (
@@ -130,6 +132,7 @@ class AdminServer:
             "/v1/drain": Page(Access.DETAILS, self._command(drain), "POST"),
             "/v1/undrain": Page(Access.DETAILS, self._command(undrain), "POST"),
             "/v1/region/confirm": Page(Access.DETAILS, self._command(confirm), "POST"),
+            "/v1/mesh-key": Page(Access.DETAILS, self._mesh_key, "POST"),
         }
         """By path, exactly as it is asked for."""
 
@@ -311,6 +314,17 @@ class AdminServer:
             return _json(done)
 
         return view
+
+    async def _mesh_key(self, request: web.BaseRequest) -> web.Response:
+        try:
+            done = await mesh_key(self._facts, await read_body(request))
+        except BadBody as exc:
+            return answer(exc.status, str(exc))
+        except BadCommand as exc:
+            return answer(400, str(exc))
+        except RefusedCommand as exc:
+            return answer(409, str(exc))
+        return _json(done)
 
     def _debug_clients(self, request: web.BaseRequest) -> web.Response:
         return self._list_clients(request.rel_url.raw_query_string)

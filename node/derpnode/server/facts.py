@@ -11,6 +11,7 @@ from derpnode.server.certificates import Certificates
 from derpnode.server.front import Front
 from derpnode.server.journal import Journal
 from derpnode.server.logins import Logins
+from derpnode.server.meshkeys import MeshKeys
 from derpnode.server.readiness import Readiness
 from derpnode.server.region import RegionPort
 from derpnode.server.stun import StunServer
@@ -34,7 +35,7 @@ class NodeFacts(Protocol):
     readiness: Readiness
     stun: StunServer | None
     certificates: Certificates | None
-    has_mesh_key: bool
+    mesh_keys: MeshKeys | None
     region: RegionPort
     journal: Journal
 

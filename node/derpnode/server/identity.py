@@ -17,6 +17,7 @@ IDENTITY_FILE = "derper.key"
 _PRIVATE = 0o600
 _MAX_SIZE = 64 * 1024  # bytes; a key file is below 200
 _GROUP_OR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_MESH_SETTING = "mesh.key_file"
 _UNREADABLE = "let the user that runs derpd read it"
 
 
@@ -50,17 +51,28 @@ def load_mesh_key(path: Path) -> MeshKey:
         ConfigError: The file cannot be read, holds no key, or is readable
             by more than its owner. The content is never shown.
     """
-    setting = "mesh.key_file"
-    try:
-        text = _read_secret(path, setting, forbidden=_GROUP_OR_OTHERS)
-    except FileNotFoundError:
+    found = find_mesh_key(path)
+    if found is None:
         hint = "copy the file from another node of the region"
-        raise ConfigError(setting, str(path), "no such file", hint) from None
+        raise ConfigError(_MESH_SETTING, str(path), "no such file", hint)
+    return found
+
+
+def find_mesh_key(path: Path) -> MeshKey | None:
+    """Read a mesh key; None if there is no such file.
+
+    Raises:
+        ConfigError: The file is there and cannot be used; see `load_mesh_key`.
+    """
+    try:
+        text = _read_secret(path, _MESH_SETTING, forbidden=_GROUP_OR_OTHERS)
+    except FileNotFoundError:
+        return None
     try:
         return MeshKey.parse(text)
     except BadKeyText as exc:
         hint = f"write {2 * KEY_SIZE} hex digits and nothing else"
-        raise ConfigError(setting, str(path), str(exc), hint) from None
+        raise ConfigError(_MESH_SETTING, str(path), str(exc), hint) from None
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int) -> None:

@@ -10,7 +10,7 @@ from derpnode.plane.contract import Endpoint
 from derpnode.server.admission.chain import Admission
 from derpnode.server.replay import ReplayGuard
 from derpnode.wire.handshake import Login, open_client_info
-from derpnode.wire.keys import KEY_SIZE, MeshKey, PrivateKey, short_key
+from derpnode.wire.keys import KEY_SIZE, PrivateKey, short_key
 
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Logins:
 
     Args:
         identity: The node's key.
-        mesh_key: Whoever proves it has the mesh right; None gives it to nobody.
+        is_mesh_key: Tells whether a peer proved a key that gives the mesh right.
         admission: Asked for everybody else.
         disallowed: App names that are refused. Self-declared, so advisory.
         clock: Seconds, monotonic.
@@ -49,7 +49,7 @@ class Logins:
     def __init__(
         self,
         identity: PrivateKey,
-        mesh_key: MeshKey | None,
+        is_mesh_key: Callable[[bytes | None], bool],
         admission: Admission,
         *,
         disallowed: Iterable[str],
@@ -57,7 +57,7 @@ class Logins:
         spawn: Spawn,
     ) -> None:
         self._identity = identity
-        self._mesh_key = mesh_key
+        self._is_mesh_key = is_mesh_key
         self._admission = admission
         self._disallowed = frozenset(name.strip() for name in disallowed) - {""}
         self._clock = clock
@@ -73,9 +73,7 @@ class Logins:
         except ProtocolError as exc:
             self._refuse(visitor, "handshake", str(exc))
             return
-        mesh = self._mesh_key is not None and self._mesh_key.matches(
-            login.info.mesh_key
-        )
+        mesh = self._is_mesh_key(login.info.mesh_key)
         flaw = self._flaw(login, mesh=mesh)
         if flaw is not None:
             self._refuse(visitor, *flaw)

@@ -64,6 +64,7 @@ def node_document(facts: NodeFacts) -> Document:
             "sources": [guard.source.name for guard in facts.admission.guards],
         },
         "plane": plane_name(facts.plane),
+        "mesh_keys": _mesh_keys(facts),
     }
 
 
@@ -130,6 +131,12 @@ def _certificate(facts: NodeFacts) -> Document:
         "not_after": rfc3339(found.not_after) if found is not None else None,
         "pin": found.pin if found is not None and found.self_signed else "",
     }
+
+
+def _mesh_keys(facts: NodeFacts) -> Document | None:
+    """Name the mesh keys by their fingerprints; None for a node that has none."""
+    keys = facts.mesh_keys
+    return {**keys.fingerprints()} if keys is not None else None
 
 
 def _clients(relay: Relay) -> Document:

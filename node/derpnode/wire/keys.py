@@ -5,7 +5,6 @@ Source: tailscale ``types/key``, ``node.go`` and ``derp.go``.
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 from typing import NewType, Self
@@ -33,7 +32,8 @@ _HEX_SIZE = 2 * KEY_SIZE
 _NODE_PREFIX = "nodekey:"
 _PRIVATE_PREFIX = "privkey:"
 _SHORT_SIZE = 5  # base64 characters that identify a key in a log
-_FINGERPRINT_SIZE = 8  # hex digits
+_FINGERPRINT_SIZE = 16  # hex digits
+_FINGERPRINT_OF = b"derpmesh mesh key"
 
 
 def node_key(raw: bytes) -> NodeKey:
@@ -265,9 +265,15 @@ class MeshKey:
         return candidate is not None and hmac.compare_digest(self._secret, candidate)
 
     def fingerprint(self) -> str:
-        """Give 8 hex digits that differ between keys and do not reveal them."""
-        digest = hashlib.sha256(b"derpmesh mesh key fingerprint\0" + self._secret)
-        return digest.hexdigest()[:_FINGERPRINT_SIZE]
+        """Give 16 hex digits that differ between keys and do not reveal them."""
+        digest = hmac.digest(self._secret, _FINGERPRINT_OF, "sha256")
+        return digest.hex()[:_FINGERPRINT_SIZE]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MeshKey) and self.matches(other.secret)
+
+    def __hash__(self) -> int:
+        return hash(self._secret)
 
     def __repr__(self) -> str:
         return f"<MeshKey {self.fingerprint()}>"

@@ -2,6 +2,7 @@
 
 from derpmesh.link.peering import Peering
 from derpnode.wire.frames import FrameType, encode_frame
+from derpnode.wire.handshake import ClientInfo, client_info_frame
 from derpnode.wire.keys import MeshKey, NodeKey, PrivateKey
 from derpnode.wire.payloads import ping
 
@@ -56,6 +57,13 @@ CLIENT_INFO = bytes.fromhex(
     "b5006bb33d0e80f46d0e655969e0d7d56aee781307b37b126cdcc3838de3"
 )
 """Sealed: `{"meshKey":"5555…","version":2,"CanAckPings":false}`. Made with PyNaCl."""
+
+
+def login(key: MeshKey) -> bytes:
+    """Log in with another mesh key."""
+    info = ClientInfo(mesh_key=key.secret, can_ack_pings=False)
+    return client_info_frame(info, US, THEM, NONCE)
+
 
 SERVER_INFO = bytes.fromhex(
     "03"  # type

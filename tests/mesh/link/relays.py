@@ -20,6 +20,7 @@ from derpnode.server.journal import Journal
 from derpnode.server.switchboard import LinkEvents
 from derpnode.wire.frames import FrameType, encode_frame
 from derpnode.wire.keys import NodeKey
+from derpnode.wire.meshring import MeshRing
 from derpnode.wire.payloads import GoneReason, Present, peer_gone, peer_present
 from tests.mesh.link.conversation import (
     CLIENT_INFO,
@@ -197,7 +198,7 @@ class RealLinks:
         self.journal = Journal(lambda: datetime.now(UTC))
         self.links = Links(
             US,
-            MESH_KEY,
+            lambda: MeshRing(MESH_KEY),
             self.plane,
             self.relay,
             routes=self.routes,

@@ -25,13 +25,14 @@ from derpnode.relay.relay import Client, Relay
 from derpnode.server.journal import Journal
 from derpnode.server.switchboard import LinkEvents
 from derpnode.wire.frames import FrameType
-from derpnode.wire.keys import NodeKey
+from derpnode.wire.keys import MeshKey, NodeKey
+from derpnode.wire.meshring import MeshRing
 from tests.mesh.link.conversation import (
-    CLIENT_INFO,
     GREETING,
     MESH_KEY,
     SERVER_INFO,
     US,
+    login,
 )
 from tests.node.relay.recorder import Recorder
 
@@ -111,6 +112,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.ring = MeshRing(MESH_KEY)
         self.plane = RecordingPlane()
         self.told = Recorder()
         self.relay = Relay(self.told, US.public)
@@ -119,7 +121,7 @@ class World:
         self.journal = Journal(lambda: datetime.now(UTC))
         self.links = Links(
             US,
-            MESH_KEY,
+            lambda: self.ring,
             self.plane,
             self.relay,
             routes=self.routes,
@@ -145,12 +147,18 @@ class World:
 
     # What peers do.
 
-    def greet(self, connection: ConnectionId, certificate: bytes = b"") -> None:
-        """Take the connection, and go through the handshake."""
+    def greet(
+        self,
+        connection: ConnectionId,
+        certificate: bytes = b"",
+        *,
+        key: MeshKey = MESH_KEY,
+    ) -> None:
+        """Take the connection, which must prove the key, and shake hands."""
         peer = Endpoint("192.0.2.1", 443)
         self.happen(Connected(connection, peer, certificate))
         self.happen(Bytes(connection, GREETING))
-        assert self.plane.sent[connection].endswith(CLIENT_INFO)
+        assert self.plane.sent[connection].endswith(login(key))
         self.happen(Bytes(connection, SERVER_INFO))
 
     def bring_up(self, wanted: Target) -> ConnectionId:
@@ -159,10 +167,10 @@ class World:
         self.want(*others, wanted)
         return self.come_up()
 
-    def come_up(self) -> ConnectionId:
+    def come_up(self, key: MeshKey = MESH_KEY) -> ConnectionId:
         """Bring up what was dialled last."""
         connection = self.plane.last
-        self.greet(connection)
+        self.greet(connection, key=key)
         self.pong(connection)
         return connection
 

@@ -40,6 +40,7 @@ LIVE: dict[str, object] = {
     "state": "serving",
     "pin": None,
     "admin": None,
+    "mesh_keys": {"current": "00aa", "next": None, "previous": None},
 }
 WANTED: dict[str, object] = {
     "id": 901,
@@ -97,6 +98,12 @@ def test_unknown_fields_of_a_node_are_kept():
     changed = found.model_copy(update={"removed": True})
     assert json.loads(changed.write()) == more | {"removed": True}
     assert found.node == Member.model_validate(NODE)
+
+
+def test_member_that_says_nothing_of_its_mesh_keys():
+    """As older ones do not."""
+    older = {name: value for name, value in LIVE.items() if name != "mesh_keys"}
+    assert LiveMember.read(KEY, json.dumps(older).encode()).mesh_keys is None
 
 
 def test_defaults_are_not_written():

@@ -152,7 +152,7 @@ class Desk:
         self.relay = Relay(self.switchboard, NODE.public)
         self.logins = Logins(
             NODE,
-            MESH_KEY,
+            MESH_KEY.matches,
             self.admission,  # type: ignore[arg-type]
             disallowed=disallowed,
             clock=lambda: self.now,

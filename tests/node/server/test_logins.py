@@ -7,9 +7,11 @@ import pytest
 from derpnode.plane.contract import Endpoint
 from derpnode.server import logins as logins_module
 from derpnode.server.logins import Logins, who
+from derpnode.server.meshkeys import proves_nothing
 from derpnode.wire.frames import FrameType
 from derpnode.wire.handshake import ClientInfo, Login, open_client_info
-from derpnode.wire.keys import NodeKey
+from derpnode.wire.keys import MeshKey, NodeKey
+from derpnode.wire.meshring import MeshRing
 from tests.node.server.desk import (
     ALLOW,
     DENY,
@@ -43,13 +45,13 @@ class Caller:
 class Office:
     """Logins with an admission that says what it is told to."""
 
-    def __init__(self, mesh_key=MESH_KEY, disallowed=()):
+    def __init__(self, is_mesh_key=MESH_KEY.matches, disallowed=()):
         self.now = 0.0
         self.admission = FakeAdmission()
         self.waiting = []
         self.logins = Logins(
             NODE,
-            mesh_key,
+            is_mesh_key,
             self.admission,
             disallowed=disallowed,
             clock=lambda: self.now,
@@ -109,10 +111,21 @@ def test_a_mesh_peer():
     assert office.outcomes == {"mesh": 1}
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_mesh_peer_with_another_key_of_the_ring(number):
+    """It has the mesh right while the key is being replaced, whichever it has."""
+    old, new, other = (MeshKey(bytes([one]) * 32) for one in (1, 2, 3))
+    office = Office(MeshRing(MESH_KEY, old, new).accepts)
+    caller = office.caller(ClientInfo((old, new, MESH_KEY)[number - 1].secret))
+    assert caller.admitted == [(ALICE.public, True)]
+    caller = office.caller(ClientInfo(other.secret))
+    assert caller.admitted == [(ALICE.public, False)]
+
+
 @pytest.mark.parametrize("key", [b"\0" * 32, MESH_KEY.secret])
 def test_a_node_without_a_mesh_key(key):
     """Nobody has the mesh right there, whatever is proved."""
-    office = Office(mesh_key=None)
+    office = Office(is_mesh_key=proves_nothing)
     assert office.caller(ClientInfo(key)).admitted == [(ALICE.public, False)]
 
 

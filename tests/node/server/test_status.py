@@ -52,6 +52,7 @@ async def test_node_document(tmp_path):
         "listeners": listeners,
         "admission": {"mode": "open", "sources": ["open"]},
         "plane": "python",
+        "mesh_keys": None,
     }
     assert isinstance(uptime, float)
     assert certificate == {

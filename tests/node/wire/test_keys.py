@@ -188,12 +188,22 @@ def test_mesh_key_matches():
         assert not mesh.matches(other)
 
 
+def test_mesh_keys_are_equal_if_their_secrets_are():
+    """And nothing else is a mesh key."""
+    one, other = MeshKey(b"\1" * 32), MeshKey(b"\2" * 32)
+    assert one == MeshKey(b"\1" * 32)
+    assert len({one, MeshKey(b"\1" * 32), other}) == 2
+    assert one != other
+    assert one != b"\1" * 32
+
+
 def test_mesh_key_fingerprint():
     """A fingerprint tells keys apart and is no part of them."""
     one, other = MeshKey(b"\1" * 32), MeshKey(b"\2" * 32)
     assert one.fingerprint() == MeshKey(b"\1" * 32).fingerprint()
     assert one.fingerprint() != other.fingerprint()
-    assert len(one.fingerprint()) == 8
+    assert len(one.fingerprint()) == 16
+    assert one.fingerprint() == "d9580f17365c9ae8"
     assert one.fingerprint() not in one.text()
 
 
