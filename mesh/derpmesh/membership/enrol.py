@@ -213,8 +213,8 @@ class Enrolment:
                     due = now + beat * self._uniform(*EARLY)
                     deadline = now + self._ttl
                     await self._confirm(said, lease)
+                    self._note("")  # not before etcd has answered: once an outage
                 said = await self._repeat(said, lease)
-                self._note("")
             except LeaseLost:
                 raise
             except EtcdError as exc:
