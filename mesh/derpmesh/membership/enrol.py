@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 
+from derpmesh.etcd.answers import Item
 from derpmesh.etcd.client import Etcd
 from derpmesh.etcd.errors import EtcdError, LeaseLost
 from derpmesh.membership.keys import Keys
@@ -130,7 +131,7 @@ class Enrolment:
         key = self._keys.of("intent", name)
         item = await self._etcd.get(key)
         if item is not None:
-            if NodeIntent.read(key, item.value).removed:
+            if _is_struck(item):
                 message = f"{name} was taken out of the region; an operator may add it"
                 raise NotListed(message)
             return
@@ -231,13 +232,16 @@ class Enrolment:
 
         Raises:
             LeaseLost: Somebody deleted the record, or put another one there.
-            NotListed: The intent is gone, and only an operator may write it.
+            NotListed: The intent is gone, and only an operator may write it; or it
+                says that the node was taken out.
         """
         item = await self._etcd.get(self._keys.of("members", said.name))
         if item is None or item.lease != lease:
             raise LeaseLost(lease)
-        if await self._etcd.get(self._keys.of("intent", said.name)) is None:
-            await self._list_itself()
+        intent = await self._etcd.get(self._keys.of("intent", said.name))
+        with suppress(BadRecord):  # the last good one says otherwise
+            if intent is None or _is_struck(intent):
+                await self._list_itself()
 
     async def _repeat(self, said: LiveMember, lease: int) -> LiveMember:
         """Put the record again if the node has become otherwise."""
@@ -246,3 +250,12 @@ class Enrolment:
             key = self._keys.of("members", now.name)
             await self._etcd.put(key, now.write(), lease)
         return now
+
+
+def _is_struck(intent: Item) -> bool:
+    """Whether an operator took the node out.
+
+    Raises:
+        BadRecord: What is stored is no intent.
+    """
+    return NodeIntent.read(intent.key, intent.value).removed

@@ -195,6 +195,26 @@ async def test_node_that_was_taken_out_stays_out(start, url, keys):
     assert node.enrolment.problem == ""
 
 
+async def test_node_that_is_taken_out_while_it_runs(start, url):
+    """It says so, and its record ends: it stayed recorded until it was restarted."""
+    node = start()
+    await node.recorded()
+    struck = node.intent.model_copy(update={"removed": True})
+    transaction(url, putting(node.intent_key, struck.write()))
+    assert "901a was taken out of the region" in await node.refused()
+    await until(lambda: node.found is None)
+    assert node.intent == struck
+
+
+async def test_intent_that_is_broken_while_it_runs(start, url):
+    """It costs the node nothing: the last good one is in force."""
+    node = start()
+    before = await node.recorded()
+    transaction(url, putting(node.intent_key, b"{"))
+    await asyncio.sleep(TTL / 2)  # at least one beat, which looks at it
+    assert (node.record, node.enrolment.problem) == (before, "")
+
+
 async def test_region_that_takes_listed_nodes_only(start, url, keys):
     """A node that nobody has listed writes nothing at all."""
     want(url, keys, join="listed")
