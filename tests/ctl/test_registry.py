@@ -80,6 +80,61 @@ def test_no_node_is_configured(derpctl, region, configured, etcd):
     assert ended.err.startswith("derpctl: registry: ")
 
 
+COMMANDS = [
+    ("status",),
+    ("node", "list"),
+    ("node", "show", "901a"),
+    ("node", "drain", "901a"),
+    ("mesh", "links"),
+    ("events",),
+    ("map", "export"),
+    ("region", "check"),
+    ("region", "confirm"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_registry_knows_no_node(derpctl, configured, etcd, command):
+    """Each says so. `events` ended in a traceback, and `map export` gave an empty map.
+
+    So it is where the region's number is mistaken: it must not look like success.
+    """
+    extra = {"nodes": [], "registry": {"etcd": {"endpoints": [etcd.url]}}}
+    path = configured(901, extra=extra)
+    ended = derpctl("--config", path, *command)
+    assert ended == (
+        5,
+        "",
+        "derpctl: region 901: the registry has no node of it; start one, or correct "
+        "region in derpctl's configuration\n",
+    )
+
+
+def test_map_has_every_node(derpctl, region, configured, etcd):
+    """Those too that are not configured: clients lost them with the next map."""
+    _, path = region
+
+    def nodes(path) -> list[str]:
+        ended = derpctl("--config", path, "map", "export", "-f", "derpmap")
+        found = json.loads(ended.out)["Regions"]["900"]["Nodes"]
+        return [node["Name"] for node in found]
+
+    assert nodes(path) == ["900a", "900b", "900c"]
+    bare = configured(extra={"registry": {"etcd": {"endpoints": [etcd.url]}}})
+    assert nodes(bare) == ["900a", "900b", "900c"]
+
+
+def test_map_is_without_a_node_that_was_taken_out(derpctl, region):
+    """Though it is configured, and answers: clients would be sent to an empty node."""
+    found, path = region
+    assert derpctl("--config", path, "node", "remove", "900a", "--force").code == 0
+    b = found.nodes["b"]
+    eventually(lambda: b.node.region.membership()["struck"] == ["900a"])
+    ended = derpctl("--config", path, "map", "export", "-f", "derpmap")
+    names = [node["Name"] for node in json.loads(ended.out)["Regions"]["900"]["Nodes"]]
+    assert names == ["900b", "900c"]
+
+
 def test_drain_is_wished_for(derpctl, beside, region):
     """The node follows, every node sees it, and a second one is refused."""
     found, path = region
