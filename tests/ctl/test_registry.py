@@ -10,9 +10,11 @@ from derpctl.config import load_ctl_config
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.members import member_of
+from derpctl.registry import author
 from tests.ctl.regions import admins
 from tests.mesh.region import cluster, fresh_key
 from tests.mesh.stewards import running_etcd
+from tests.support.etcd import names
 
 
 LETTERS = "abc"
@@ -218,6 +220,45 @@ def test_node_is_taken_out_and_listed_again(derpctl, region):
     eventually(lambda: a.ups == {"900b", "900c"})
     ended = derpctl("--config", path, "node", "add", "900c", *add)
     assert (ended.code, "900c is in the region" in ended.err) == (6, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("region", "set", "--no-bring-home"),
+        ("region", "set", "--name", "Home"),
+        ("region", "show"),
+        ("client", "deny", f"nodekey:{'ab' * 32}"),
+        ("client", "forget", f"nodekey:{'ab' * 32}"),
+    ],
+    ids=" ".join,
+)
+def test_region_that_nobody_has_named(derpctl, configured, etcd, command):
+    """Nothing is written: `set` made up a code and a name, which are in the map.
+
+    Where the region's number is mistaken, a client was denied where nobody reads it.
+    """
+    path = configured(901, extra={"registry": {"etcd": {"endpoints": [etcd.url]}}})
+    ended = derpctl("--config", path, *command)
+    assert (ended.code, ended.out) == (5, "")
+    assert ended.err.startswith("derpctl: region 901: the registry has no such region")
+    assert names(etcd.url, b"/derpmesh/") == []
+    new = ("region", "set", "--code", "home", "--name", "Home", "--join", "listed")
+    ended = derpctl("--config", path, *new, "-o", "json")
+    found = json.loads(ended.out)
+    assert (found["code"], found["name"], found["join"]) == ("home", "Home", "listed")
+    assert found["author"] == author()
+
+
+@pytest.mark.parametrize("text", ["", " ", "a\x1b[31m", "a\nb", "x" * 101])
+def test_text_that_no_map_may_have(derpctl, region, text):
+    """It is refused: a record of 70,000 bytes was written, which no node reads."""
+    _, path = region
+    for option in ("--code", "--name"):
+        ended = derpctl("--config", path, "region", "set", option, text)
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.endswith("; give 1 to 100 printable characters\n")
+        assert ended.err.count("\n") == 1
 
 
 def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):

@@ -134,6 +134,8 @@ class Enrolment:
             if _is_struck(item):
                 message = f"{name} was taken out of the region; an operator may add it"
                 raise NotListed(message)
+            with suppress(BadRecord):  # who is listed may be in it all the same
+                await self._join_region()  # somebody must say what the region is
             return
         region = await self._join_region()
         if region.join != "open":

@@ -180,6 +180,26 @@ async def test_intent_of_an_operator_stands(start, url, keys):
     assert node.intent == listed
 
 
+async def test_region_whose_nodes_were_all_listed(start, url, keys):
+    """The first of them says what the region is: nobody did, and `show` found none."""
+    listed = NodeIntent(node=member("a"), author="operator")
+    transaction(url, putting(keys.of("intent", "901a"), listed.write()))
+    node = start()
+    await node.recorded()
+    region = RegionIntent.read(keys.region, stored(url, keys.region).value)
+    assert region == RegionIntent(**REGION.model_dump(), author="901a")
+    assert node.intent == listed
+
+
+async def test_listed_node_of_a_region_that_is_garbage(start, url, keys):
+    """It is recorded: one bad record spoils no other."""
+    listed = NodeIntent(node=member("a"), author="operator")
+    transaction(url, putting(keys.of("intent", "901a"), listed.write()))
+    transaction(url, putting(keys.region, b"{"))
+    node = start()
+    await node.recorded()
+
+
 async def test_node_that_was_taken_out_stays_out(start, url, keys):
     """Until an operator adds it; then it needs no restart."""
     struck = NodeIntent(node=member("a"), author="operator", removed=True)
