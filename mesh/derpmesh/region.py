@@ -58,6 +58,7 @@ class MeshRegion:
         self._config = config
         self._source = source
         self._snapshots = Snapshots(config.state_dir, config.region.id)
+        self._keeping = asyncio.Lock()
         self._kept = self._snapshots.load() if source is not None else None
         wish = self._wish(self._kept, None) if self._kept is not None else None
         self._wishes = Wishes(node, wish)
@@ -164,6 +165,7 @@ class MeshRegion:
                 text = "an operator said that it was meant"
                 self._node.journal.add(Kind.CONFIRMED, name, text)
             self._apply(membership)
+            self._node.spawn(self._keep())  # or it would be held after a restart
         return let_go
 
     def notes(self) -> list[str]:
@@ -234,7 +236,13 @@ class MeshRegion:
         if hold is not None:
             tell_held(self._node.journal, before, hold.held, found)
         self._apply(membership)
-        await asyncio.to_thread(self._snapshots.save, membership)
+        await self._keep()
+
+    async def _keep(self) -> None:
+        """Keep what is in force on disk; the latest is kept last."""
+        async with self._keeping:
+            if self._membership is not None:
+                await asyncio.to_thread(self._snapshots.save, self._membership)
 
     def _lost(self, reason: str) -> None:
         if not reason:
