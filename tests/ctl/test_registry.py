@@ -11,7 +11,11 @@ from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.members import member_of
 from derpctl.registry import author
+from derpmesh.config import EtcdSection
+from derpmesh.membership.model import Member
+from derpmesh.membership.operator import operating
 from tests.ctl.regions import admins
+from tests.ctl.standins import AdminStandIn, admin
 from tests.mesh.region import cluster, fresh_key
 from tests.mesh.stewards import running_etcd
 from tests.support.etcd import names
@@ -80,6 +84,32 @@ def test_no_node_is_configured(derpctl, region, configured, etcd):
     ended = derpctl("--config", path, "node", "list")
     assert (ended.code, ended.out) == (4, "")
     assert ended.err.startswith("derpctl: registry: ")
+
+
+def test_node_refuses_what_is_wished_for(derpctl, beside, configured, etcd):
+    """The wish stays, and drains the node later: that is said, and how to undo it."""
+    refusing = AdminStandIn("900b", refusal="no other node takes clients")
+    urls = {
+        "_900a": beside.start(admin(AdminStandIn())),
+        "_900b": beside.start(admin(refusing)),
+    }
+    settings = EtcdSection(endpoints=[etcd.url])
+
+    async def list_it() -> None:
+        async with operating(settings, 900, "ann") as operator:
+            await operator.add(Member(name="900b", host="192.0.2.10"))
+
+    beside.run(list_it())
+    extra = {"registry": {"etcd": {"endpoints": [etcd.url]}}}
+    ended = derpctl(
+        "--config", configured(**urls, extra=extra), "node", "drain", "900b"
+    )
+    assert (ended.code, ended.out) == (6, "")
+    assert ended.err.splitlines()[-1] == (
+        "derpctl: node drain 900b: no other node takes clients; it stays wished for in "
+        "the registry; use --force to do it anyway, or derpctl node undrain 900b to "
+        "take it back"
+    )
 
 
 COMMANDS = [
