@@ -227,6 +227,8 @@ class MembershipView(_View):
     """Likewise."""
     held: Sequence[str] = ()
     drains: Sequence[str] = ()
+    struck: Sequence[str] = ()
+    """Names that an operator took out."""
 
 
 class ConfirmView(_View):

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from derpctl.admin import Admin, AdminFailed, NodeView
-from derpctl.config import CtlConfig, read_token
+from derpctl.admin import AdminFailed, NodeView
+from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.map.acl import acl, acl_fragment
@@ -16,6 +16,7 @@ from derpctl.map.headscale import headscale
 from derpctl.map.lint import Finding, Severity, lint
 from derpctl.map.model import DerpMap
 from derpctl.map.read import read_node
+from derpctl.reports import ask_all
 
 
 _DATE_SIZE = len("2026-01-01")
@@ -30,19 +31,29 @@ class Collected:
 
 
 async def collect(config: CtlConfig, *, timeout: float) -> Collected:  # noqa: ASYNC109 - part of the error
-    """Ask every node for its entry.
+    """Ask every node for its entry, those too that only the other ones know of.
+
+    Who was taken out of the region is left out. The order is that of the
+    configuration; the others follow as the region has them.
 
     Raises:
         CtlError: One did not answer, or they do not fit together.
     """
-    token = read_token(config.token_file)
-    admins = [
-        Admin(node.admin, timeout, token, config.ca_file) for node in config.nodes
-    ]
+    reports = await ask_all(config, timeout=timeout)
+    pages = [one.membership for one in reports if one.membership is not None]
+    struck = {name for page in pages for name in page.struck}
+    hint = "a map without this node would take it from every client; start it"
+    admins = []
+    for report in reports:
+        if report.name in struck:
+            continue
+        if report.source is None:
+            reason = report.error or "it cannot be asked"
+            raise CtlError(report.name, reason, hint, Exit.UNREACHABLE)
+        admins.append(report.source)
     try:
         views = await asyncio.gather(*(admin.node() for admin in admins))
     except AdminFailed as exc:
-        hint = "a map without this node would take it from every client; start it"
         raise CtlError(exc.url, exc.reason, hint, Exit.UNREACHABLE) from exc
     return put_together(config.region, views)
 

@@ -20,6 +20,8 @@ from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
 
 _Value = TypeVar("_Value")
 
+_LONGEST = 100  # characters of the code and the name of a region
+
 
 @dataclass(frozen=True, slots=True)
 class ClientRule:
@@ -74,6 +76,8 @@ async def rule_clients(
     """
 
     async def write(operator: Operator) -> list[tuple[NodeKey, int]]:
+        if (await operator.region())[0] is None:
+            raise _no_region(config)  # no node would hear of it
         return [(key, await operator.rule(key, rule)) for key in keys]
 
     return await ask(config, write)
@@ -101,9 +105,7 @@ async def region(config: CtlConfig) -> tuple[RegionIntent, int]:
     """
     found, revision = await ask(config, lambda operator: operator.region())
     if found is None:
-        value, reason = f"region {config.region}", "the registry has no such region"
-        hint = "start a node of it, or: derpctl region set --name NAME"
-        raise CtlError(value, reason, hint, Exit.NOT_FOUND)
+        raise _no_region(config)
     return found, revision
 
 
@@ -113,19 +115,26 @@ async def set_region(
     """Change what is wanted of the region; give it, and the revision.
 
     Raises:
-        CtlError: The registry cannot be had, or somebody else writes it too.
+        CtlError: The registry cannot be had, or somebody else writes it too; or
+            nobody has said yet what the region is called; or a text cannot be used.
     """
+    for key in ("code", "name"):
+        if key in changes:
+            _check_text(f"--{key}", str(changes[key]))
 
     async def write(operator: Operator) -> tuple[RegionIntent, int]:
         found, before = await operator.region()
-        name = f"region {config.region}"
         if found is None:
-            found = RegionIntent(id=config.region, code=name, name=name)
-        intent = found.model_copy(update=dict(changes))
+            if not {"code", "name"} <= changes.keys():
+                raise _no_region(config)  # what is made up here goes into the map
+            found = RegionIntent(id=config.region, code="", name="")
+        said = {**changes, "author": registry.author()}
+        intent = found.model_copy(update=said)
         revision = await operator.put_region(intent, before)
         if revision is None:
+            value = f"region {config.region}"
             reason, hint = "somebody else writes it at the same time", "try again"
-            raise CtlError(name, reason, hint, Exit.REFUSED)
+            raise CtlError(value, reason, hint, Exit.REFUSED)
         return intent, revision
 
     return await ask(config, write)
@@ -185,3 +194,27 @@ async def remove_node(config: CtlConfig, name: str) -> int:
         CtlError: There is none of that name, or the registry cannot be had.
     """
     return (await ask(config, lambda operator: operator.remove(name))).revision
+
+
+def _no_region(config: CtlConfig) -> CtlError:
+    """Say that nobody has said yet what the region is."""
+    value, reason = f"region {config.region}", "the registry has no such region"
+    hint = "start a node of it, or: derpctl region set --code CODE --name NAME"
+    return CtlError(value, reason, hint, Exit.NOT_FOUND)
+
+
+def _check_text(option: str, text: str) -> None:
+    """See that a text may stand in the map, and in a record.
+
+    Raises:
+        CtlError: It may not.
+    """
+    value, hint = (
+        f"{option} = {text!r:.80}",
+        f"give 1 to {_LONGEST} printable characters",
+    )
+    if not text.strip() or not text.isprintable():
+        raise CtlError(value, "empty, or not printable", hint, Exit.USAGE)
+    if len(text) > _LONGEST:
+        reason = f"{len(text)} characters, limit is {_LONGEST}"
+        raise CtlError(value, reason, hint, Exit.USAGE)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from derpctl import registry
 from derpctl.admin import Admin, LinkView, MembershipView, MemberView
 from derpctl.config import CtlConfig
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
 from derpmesh.membership.errors import RegistryUnavailable
 
 
@@ -51,7 +53,7 @@ async def begun(config: CtlConfig) -> list[Entry]:
     """Give the nodes to ask first: those that are configured, else those recorded.
 
     Raises:
-        CtlError: None is configured, and the registry cannot be read.
+        CtlError: None is configured, and the registry has none or cannot be read.
     """
     if config.nodes or config.registry.etcd is None:
         return [Entry(node.name, node.admin) for node in config.nodes]
@@ -68,6 +70,10 @@ async def begun(config: CtlConfig) -> list[Entry]:
         admin = one.intent.node.admin or (record.admin if record else None) or ""
         state = record.state if record is not None else ""
         found.append(Entry(name, admin, state, is_trusted=False))
+    if not found:
+        value, reason = f"region {config.region}", "the registry has no node of it"
+        hint = "start one, or correct region in derpctl's configuration"
+        raise CtlError(value, reason, hint, Exit.NOT_FOUND)
     return found
 
 

@@ -127,7 +127,11 @@ async def steer(
         done = await job.finish(admin, teller)
     except CommandRefused as exc:
         value, hint = f"node {job.verb} {job.name}", "use --force to do it anyway"
-        raise CtlError(value, exc.reason, hint, Exit.REFUSED) from exc
+        reason = exc.reason
+        if revision is not None:  # it stays: who reads "refused" must know
+            reason = f"{reason}; it stays wished for in the registry"
+            hint = f"{hint}, or derpctl node undrain {job.name} to take it back"
+        raise CtlError(value, reason, hint, Exit.REFUSED) from exc
     except AdminFailed as exc:
         wished = "" if revision is None else "it is wished for in the registry, but "
         raise CtlError(

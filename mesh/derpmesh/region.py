@@ -12,7 +12,7 @@ from derpmesh.config import DaemonConfig
 from derpmesh.homing.keeper import Keeper
 from derpmesh.link.links import Links
 from derpmesh.link.plan import targets
-from derpmesh.membership.model import Membership
+from derpmesh.membership.model import Drain, Membership
 from derpmesh.membership.news import tell_changes, tell_held
 from derpmesh.membership.snapshot import Snapshots
 from derpmesh.membership.source import Source
@@ -34,6 +34,10 @@ BOOT_PATIENCE = 5.0
 
 TICK = 0.25
 """Seconds between looks at the links."""
+
+TAKEN_OUT = Drain(force=True)
+"""The wish for a node that was taken out: its siblings forward nothing to it any more,
+so that whoever is on it has to go to one of them."""
 
 
 class MeshRegion:
@@ -57,8 +61,9 @@ class MeshRegion:
         self._config = config
         self._source = source
         self._snapshots = Snapshots(config.state_dir, config.region.id)
+        self._keeping = asyncio.Lock()
         self._kept = self._snapshots.load() if source is not None else None
-        wish = self._kept.drains.get(config.node.name) if self._kept else None
+        wish = self._wish(self._kept, None) if self._kept is not None else None
         self._wishes = Wishes(node, wish)
         self._keeper = Keeper(
             config.node.name,
@@ -166,6 +171,7 @@ class MeshRegion:
                 text = "an operator said that it was meant"
                 self._node.journal.add(Kind.CONFIRMED, name, text)
             self._apply(membership)
+            self._node.spawn(self._keep())  # or it would be held after a restart
         return let_go
 
     def notes(self) -> list[str]:
@@ -242,7 +248,13 @@ class MeshRegion:
         if hold is not None:
             tell_held(self._node.journal, before, hold.held, found)
         self._apply(membership)
-        await asyncio.to_thread(self._snapshots.save, membership)
+        await self._keep()
+
+    async def _keep(self) -> None:
+        """Keep what is in force on disk; the latest is kept last."""
+        async with self._keeping:
+            if self._membership is not None:
+                await asyncio.to_thread(self._snapshots.save, self._membership)
 
     def _lost(self, reason: str) -> None:
         if not reason:
@@ -267,10 +279,24 @@ class MeshRegion:
         name = self._config.node.name
         if membership is not None:
             self._rule(membership)
-            self._wishes.changed(membership.drains.get(name))
+            self._wishes.changed(self._wish(membership, self._wishes.wish))
             if name in membership.struck:
                 membership = None  # it was taken out: it links to no member
         self._links.apply(targets(membership, name, mesh.peers, mesh.ca_file))
+
+    def _wish(self, membership: Membership, last: Drain | None) -> Drain | None:
+        """Say what is wished of this node.
+
+        Args:
+            membership: What is in force.
+            last: What was wished before; where no record says anything that holds.
+        """
+        name = self._config.node.name
+        if name in membership.members:
+            return membership.drains.get(name)
+        if name in membership.struck and membership.members:
+            return TAKEN_OUT
+        return last
 
     def _rule(self, membership: Membership) -> None:
         """Let clients in and keep them out as operators say."""

@@ -49,6 +49,11 @@ class Wishes:
         self._is_owed = False
         self._problem = ""
 
+    @property
+    def wish(self) -> Drain | None:
+        """What was wished last."""
+        return self._wish
+
     def changed(self, wish: Drain | None) -> None:
         """Take note of the wish as it is now, and follow it if it is another."""
         if wish != self._wish:

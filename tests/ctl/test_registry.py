@@ -10,9 +10,15 @@ from derpctl.config import load_ctl_config
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.members import member_of
+from derpctl.registry import author
+from derpmesh.config import EtcdSection
+from derpmesh.membership.model import Member
+from derpmesh.membership.operator import operating
 from tests.ctl.regions import admins
+from tests.ctl.standins import AdminStandIn, admin
 from tests.mesh.region import cluster, fresh_key
 from tests.mesh.stewards import running_etcd
+from tests.support.etcd import names
 
 
 LETTERS = "abc"
@@ -78,6 +84,87 @@ def test_no_node_is_configured(derpctl, region, configured, etcd):
     ended = derpctl("--config", path, "node", "list")
     assert (ended.code, ended.out) == (4, "")
     assert ended.err.startswith("derpctl: registry: ")
+
+
+def test_node_refuses_what_is_wished_for(derpctl, beside, configured, etcd):
+    """The wish stays, and drains the node later: that is said, and how to undo it."""
+    refusing = AdminStandIn("900b", refusal="no other node takes clients")
+    urls = {
+        "_900a": beside.start(admin(AdminStandIn())),
+        "_900b": beside.start(admin(refusing)),
+    }
+    settings = EtcdSection(endpoints=[etcd.url])
+
+    async def list_it() -> None:
+        async with operating(settings, 900, "ann") as operator:
+            await operator.add(Member(name="900b", host="192.0.2.10"))
+
+    beside.run(list_it())
+    extra = {"registry": {"etcd": {"endpoints": [etcd.url]}}}
+    ended = derpctl(
+        "--config", configured(**urls, extra=extra), "node", "drain", "900b"
+    )
+    assert (ended.code, ended.out) == (6, "")
+    assert ended.err.splitlines()[-1] == (
+        "derpctl: node drain 900b: no other node takes clients; it stays wished for in "
+        "the registry; use --force to do it anyway, or derpctl node undrain 900b to "
+        "take it back"
+    )
+
+
+COMMANDS = [
+    ("status",),
+    ("node", "list"),
+    ("node", "show", "901a"),
+    ("node", "drain", "901a"),
+    ("mesh", "links"),
+    ("events",),
+    ("map", "export"),
+    ("region", "check"),
+    ("region", "confirm"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_registry_knows_no_node(derpctl, configured, etcd, command):
+    """Each says so. `events` ended in a traceback, and `map export` gave an empty map.
+
+    So it is where the region's number is mistaken: it must not look like success.
+    """
+    extra = {"nodes": [], "registry": {"etcd": {"endpoints": [etcd.url]}}}
+    path = configured(901, extra=extra)
+    ended = derpctl("--config", path, *command)
+    assert ended == (
+        5,
+        "",
+        "derpctl: region 901: the registry has no node of it; start one, or correct "
+        "region in derpctl's configuration\n",
+    )
+
+
+def test_map_has_every_node(derpctl, region, configured, etcd):
+    """Those too that are not configured: clients lost them with the next map."""
+    _, path = region
+
+    def nodes(path) -> list[str]:
+        ended = derpctl("--config", path, "map", "export", "-f", "derpmap")
+        found = json.loads(ended.out)["Regions"]["900"]["Nodes"]
+        return [node["Name"] for node in found]
+
+    assert nodes(path) == ["900a", "900b", "900c"]
+    bare = configured(extra={"registry": {"etcd": {"endpoints": [etcd.url]}}})
+    assert nodes(bare) == ["900a", "900b", "900c"]
+
+
+def test_map_is_without_a_node_that_was_taken_out(derpctl, region):
+    """Though it is configured, and answers: clients would be sent to an empty node."""
+    found, path = region
+    assert derpctl("--config", path, "node", "remove", "900a", "--force").code == 0
+    b = found.nodes["b"]
+    eventually(lambda: b.node.region.membership()["struck"] == ["900a"])
+    ended = derpctl("--config", path, "map", "export", "-f", "derpmap")
+    names = [node["Name"] for node in json.loads(ended.out)["Regions"]["900"]["Nodes"]]
+    assert names == ["900b", "900c"]
 
 
 def test_drain_is_wished_for(derpctl, beside, region):
@@ -163,6 +250,45 @@ def test_node_is_taken_out_and_listed_again(derpctl, region):
     eventually(lambda: a.ups == {"900b", "900c"})
     ended = derpctl("--config", path, "node", "add", "900c", *add)
     assert (ended.code, "900c is in the region" in ended.err) == (6, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("region", "set", "--no-bring-home"),
+        ("region", "set", "--name", "Home"),
+        ("region", "show"),
+        ("client", "deny", f"nodekey:{'ab' * 32}"),
+        ("client", "forget", f"nodekey:{'ab' * 32}"),
+    ],
+    ids=" ".join,
+)
+def test_region_that_nobody_has_named(derpctl, configured, etcd, command):
+    """Nothing is written: `set` made up a code and a name, which are in the map.
+
+    Where the region's number is mistaken, a client was denied where nobody reads it.
+    """
+    path = configured(901, extra={"registry": {"etcd": {"endpoints": [etcd.url]}}})
+    ended = derpctl("--config", path, *command)
+    assert (ended.code, ended.out) == (5, "")
+    assert ended.err.startswith("derpctl: region 901: the registry has no such region")
+    assert names(etcd.url, b"/derpmesh/") == []
+    new = ("region", "set", "--code", "home", "--name", "Home", "--join", "listed")
+    ended = derpctl("--config", path, *new, "-o", "json")
+    found = json.loads(ended.out)
+    assert (found["code"], found["name"], found["join"]) == ("home", "Home", "listed")
+    assert found["author"] == author()
+
+
+@pytest.mark.parametrize("text", ["", " ", "a\x1b[31m", "a\nb", "x" * 101])
+def test_text_that_no_map_may_have(derpctl, region, text):
+    """It is refused: a record of 70,000 bytes was written, which no node reads."""
+    _, path = region
+    for option in ("--code", "--name"):
+        ended = derpctl("--config", path, "region", "set", option, text)
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.endswith("; give 1 to 100 printable characters\n")
+        assert ended.err.count("\n") == 1
 
 
 def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):

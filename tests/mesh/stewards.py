@@ -75,7 +75,7 @@ class EtcdSteward:
     def __init__(self, region: Cluster, etcd: Server, operator: Operator) -> None:
         self._region = region
         self._etcd = etcd
-        self._operator = operator
+        self.operator = operator
 
     def place(self, letter: str, **more: dict[str, object]) -> Place:
         found = self._region.place(letter)
@@ -86,10 +86,10 @@ class EtcdSteward:
         pass
 
     async def drain(self, place: Place, wish: Drain | None) -> None:
-        await self._operator.drain(place.name, wish)
+        await self.operator.drain(place.name, wish)
 
     async def rule(self, client: NodeKey, rule: Rule) -> None:
-        await self._operator.rule(client, rule)
+        await self.operator.rule(client, rule)
 
 
 @contextmanager

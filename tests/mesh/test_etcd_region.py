@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 import pytest
 import yaml
 
+from derpmesh.config import EtcdSection
 from derpmesh.membership import witness
+from derpmesh.membership.model import Drain
+from derpmesh.membership.operator import operating
 from derpmesh.membership.records import NodeIntent, RegionIntent
 from derpmesh.membership.snapshot import Snapshots
+from derpnode.kinds import Kind
 from tests.mesh.enrolled import (
     KEYS,
     NAMES,
@@ -304,6 +308,46 @@ async def test_every_record_is_deleted(region, etcd, trio):
     assert answer["let_go"] == ["900c"]
     assert members(b) == NAMES[:2]
     assert_kept(before, a, b)
+    for node in (a, b):  # or 900c would be held again after a restart
+        snapshots = node.node.region._snapshots
+        await until(lambda kept=snapshots: list(kept.load().members) == NAMES[:2])
+
+
+def intents(etcd: Server) -> dict[str, bytes]:
+    """What is wanted of the region, and of its nodes, as it is stored."""
+    keys = names(etcd.url, KEYS.of("intent", ""))
+    found = {key: stored(etcd.url, key.encode()) for key in keys}
+    return {key: one.value for key, one in found.items() if one is not None}
+
+
+@pytest.mark.parametrize("data", ["deleted", "gone"])
+async def test_what_operators_wanted_is_forgotten(etcd, trio, tmp_path, data):
+    """It is written again as it was: the nodes remember.
+
+    A drained node took clients again, and the region any node that came.
+    """
+    b = trio[1]
+    settings = EtcdSection(endpoints=[etcd.url])
+    async with operating(settings, REGION.id, "ann") as operator:
+        found, revision = await operator.region()
+        update = {"join": "listed", "order": ["900c", "900b", "900a"], "name": "Ours"}
+        assert await operator.put_region(found.model_copy(update=update), revision)
+        await operator.drain("900b", Drain())
+    await until(lambda: b.node.state == "drained")
+    before = intents(etcd)
+    if data == "deleted":
+        transaction(etcd.url, deleting(KEYS.root))
+    else:
+        etcd.kill()
+        shutil.rmtree(tmp_path / etcd.name / "data")
+        etcd.launch({etcd.name: etcd.peer_url})
+        await asyncio.to_thread(etcd.until_ready)
+    await until(lambda: intents(etcd) == before, within=40.0)
+    await until(lambda: all(node.node.region.notes() == [] for node in trio), 40.0)
+    assert [members(node) for node in trio] == [["900c", "900b", "900a"]] * 3
+    assert b.node.state == "drained"
+    kinds = [event.kind for event in b.node.journal.after(0)]
+    assert Kind.UNDRAINED not in kinds
 
 
 async def test_etcd_that_lost_its_data(etcd, trio, tmp_path):

@@ -123,6 +123,30 @@ async def test_drain_that_is_over_when_the_node_is_back(region, steward):
     assert again.node.region.notes() == []
 
 
+@pytest.mark.interop
+async def test_node_that_is_taken_out(region, tmp_path):
+    """It stays empty: nobody forwards to it, and it took clients again.
+
+    One that served is emptied, and one that is listed again takes clients.
+    """
+    with running_etcd(tmp_path) as etcd:
+        async with etcd_steward(region, etcd) as steward:
+            a, b, c = await started(region, steward, "abc")
+            person = await region.connect(b)
+            await steward.drain(a, Drain())
+            await until(lambda: a.node.state == "drained")
+            for node in (a, b):
+                await steward.operator.remove(node.name)
+            await until(lambda: c.ups == set())
+            await person.until(lambda: person.ended)
+            await until(lambda: b.node.state == "drained")
+            assert a.node.state == "drained"
+            assert [await node.refuses() for node in (a, b, c)] == [True, True, False]
+            await steward.operator.add(a.member)
+            await until(lambda: a.node.state == "serving")
+            await region.linked(a, c)
+
+
 async def test_told_otherwise_by_its_admin(region, steward):
     """That holds until the wish is another, and is noted."""
     a, _ = await started(region, steward, "ab")

@@ -49,8 +49,9 @@ def export(
 ) -> None:
     """Print the map of the region, to paste.
 
-    All nodes must answer: a map without the one that is down would take it
-    from every client. The same region prints the same bytes. Exits 7 when the map
+    All nodes must answer, those too that only the others know of: a map without the
+    one that is down would take it from every client. Who was taken out of the
+    region is not in it. The same region prints the same bytes. Exits 7 when the map
     would not work, as `map lint` says; nothing is printed then.
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py

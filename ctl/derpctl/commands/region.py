@@ -104,6 +104,7 @@ def set_(
     """Change what is wanted of the region; what is not named stays.
 
     Its code and name are in the map: a client that gets another one reconnects.
+    Both are needed for a region that no node has recorded yet; else that exits 5.
     """
     import asyncio  # noqa: PLC0415
 

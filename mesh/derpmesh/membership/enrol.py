@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 
+from derpmesh.etcd.answers import Item
 from derpmesh.etcd.client import Etcd
 from derpmesh.etcd.errors import EtcdError, LeaseLost
 from derpmesh.membership.keys import Keys
@@ -15,6 +16,7 @@ from derpmesh.membership.records import (
     LiveMember,
     NodeIntent,
     RegionIntent,
+    Stored,
 )
 from derpnode.kinds import Kind
 from derpnode.server.journal import Journal
@@ -55,6 +57,7 @@ class Enrolment:
         ttl: Seconds that its lease lasts.
         backoff: Starts a fresh run of retry delays, in seconds.
         journal: Told when the node is recorded, and when not.
+        lost: Gives an intent that the registry as a whole forgot; None: it did not.
         sleep: Waits that long.
         uniform: Draws a number between two.
     """
@@ -70,6 +73,7 @@ class Enrolment:
         ttl: int,
         backoff: Callable[[], Iterator[float]],
         journal: Journal,
+        lost: Callable[[bytes], Stored | None] = lambda _: None,
         sleep: Sleep = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -81,6 +85,7 @@ class Enrolment:
         self._ttl = ttl
         self._backoff = backoff
         self._journal = journal
+        self._lost = lost
         self._told = False  # that the node is recorded
         self._sleep = sleep
         self._uniform = uniform
@@ -123,6 +128,9 @@ class Enrolment:
     async def _list_itself(self) -> None:
         """See that there is an intent for the node; write it if it may.
 
+        What a registry forgot as a whole is written again as it was: whether the node
+        is to be drained, or was taken out.
+
         Raises:
             NotListed: It may not.
         """
@@ -130,16 +138,22 @@ class Enrolment:
         key = self._keys.of("intent", name)
         item = await self._etcd.get(key)
         if item is not None:
-            if NodeIntent.read(key, item.value).removed:
+            if _is_struck(item):
                 message = f"{name} was taken out of the region; an operator may add it"
                 raise NotListed(message)
+            with suppress(BadRecord):  # who is listed may be in it all the same
+                await self._join_region()  # somebody must say what the region is
             return
         region = await self._join_region()
-        if region.join != "open":
-            message = f"the region takes listed nodes only; an operator may add {name}"
-            raise NotListed(message)
-        server_key = self._about(0).server_key
-        intent = NodeIntent(node=self._entry(), author=name, server_key=server_key)
+        intent = self._lost(key)
+        if intent is None:
+            if region.join != "open":
+                message = (
+                    f"the region takes listed nodes only; an operator may add {name}"
+                )
+                raise NotListed(message)
+            server_key = self._about(0).server_key
+            intent = NodeIntent(node=self._entry(), author=name, server_key=server_key)
         if await self._etcd.txn_put(key, intent.write(), 0) is not None:
             logger.info("etcd: %s has recorded itself in the region", name)
 
@@ -148,8 +162,10 @@ class Enrolment:
         key = self._keys.region
         item = await self._etcd.get(key)
         if item is None:
-            if await self._etcd.txn_put(key, self._region.write(), 0) is not None:
-                return self._region
+            last = self._lost(key)
+            region = last if isinstance(last, RegionIntent) else self._region
+            if await self._etcd.txn_put(key, region.write(), 0) is not None:
+                return region
             item = await self._etcd.get(key)
         return RegionIntent.read(key, item.value) if item is not None else self._region
 
@@ -231,13 +247,17 @@ class Enrolment:
 
         Raises:
             LeaseLost: Somebody deleted the record, or put another one there.
-            NotListed: The intent is gone, and only an operator may write it.
+            NotListed: The intent is gone, and only an operator may write it; or it
+                says that the node was taken out.
         """
         item = await self._etcd.get(self._keys.of("members", said.name))
         if item is None or item.lease != lease:
             raise LeaseLost(lease)
-        if await self._etcd.get(self._keys.of("intent", said.name)) is None:
-            await self._list_itself()
+        intent = await self._etcd.get(self._keys.of("intent", said.name))
+        with suppress(BadRecord):  # the last good one says otherwise
+            is_there = intent is not None and not _is_struck(intent)
+            if not is_there or self._lost(self._keys.region) is not None:
+                await self._list_itself()
 
     async def _repeat(self, said: LiveMember, lease: int) -> LiveMember:
         """Put the record again if the node has become otherwise."""
@@ -246,3 +266,12 @@ class Enrolment:
             key = self._keys.of("members", now.name)
             await self._etcd.put(key, now.write(), lease)
         return now
+
+
+def _is_struck(intent: Item) -> bool:
+    """Whether an operator took the node out.
+
+    Raises:
+        BadRecord: What is stored is no intent.
+    """
+    return NodeIntent.read(intent.key, intent.value).removed

@@ -87,6 +87,8 @@ class EtcdRegistry:
         self._good: dict[bytes, tuple[bytes, Stored]] = {}  # could be read, the last
         self._bad: dict[bytes, bytes] = {}
         self._live: Mapping[str, LiveMember] = {}
+        self._intents: dict[bytes, Stored] = {}  # as each was last, never forgotten
+        self._lost: set[bytes] = set()
         self._rules: dict[NodeKey, Rule] = {}  # replaced, never changed
         self._generation = 0
         self._stale = 0
@@ -127,6 +129,14 @@ class EtcdRegistry:
         """Keys whose record cannot be read."""
         return sorted(key.decode("utf-8", "replace") for key in self._bad)
 
+    def lost(self, key: bytes) -> Stored | None:
+        """Give an intent as it was last, if the registry as a whole forgot it.
+
+        None if it is there, or vanished while what is said of the region stayed: then
+        somebody may have meant it.
+        """
+        return self._intents[key] if key in self._lost else None
+
     async def read(self) -> Membership:
         """See the port."""
         try:
@@ -140,6 +150,7 @@ class EtcdRegistry:
             logger.warning("etcd: %s; taken as it is from now on", exc)
             self._stale = 0
             self._generation += 1
+            self._lost |= self._intents.keys()  # those that are there are told next
             self._etcd.forget()
             return await self.read()
         except EtcdError as exc:
@@ -272,6 +283,7 @@ class EtcdRegistry:
         found = {
             name: intent.node for name, intent in intents.items() if not intent.removed
         }
+        self._note_lost()
         order = [name for name in region.order if name in found]
         names = [*order, *sorted(found.keys() - set(order))]
         return Membership(
@@ -287,6 +299,13 @@ class EtcdRegistry:
             clients=self._rules,
             generation=self._generation,
         )
+
+    def _note_lost(self) -> None:
+        """Note which intents vanished with what is said of the region."""
+        gone = self._intents.keys() - self._values.keys()
+        if self._keys.region in gone:
+            self._lost |= gone
+        self._lost &= gone
 
     def _records(self, kind: Kind, model: type[_Record]) -> dict[str, _Record]:
         """Read every record of a kind, by name."""
@@ -320,6 +339,8 @@ class EtcdRegistry:
             return last if isinstance(last, model) else None
         self._bad.pop(key, None)
         self._good[key] = value, record
+        if isinstance(record, RegionIntent | NodeIntent):
+            self._intents[key] = record
         return record
 
 

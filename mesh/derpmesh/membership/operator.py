@@ -6,7 +6,7 @@ and judged anew, never overwritten.
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from derpmesh.config import EtcdSection
 from derpmesh.etcd.client import Etcd
@@ -94,6 +94,25 @@ class Written:
     """At which the region is as was asked for."""
 
 
+@dataclass(frozen=True)
+class _Nodes:
+    """Every intent of a node, by name, as it was at one revision."""
+
+    revision: int
+    found: dict[str, Found] = field(default_factory=dict)
+    broken: dict[str, BadRecord] = field(default_factory=dict)
+
+    def check(self, *names: str) -> None:
+        """See that what is stored under some names is no garbage.
+
+        Raises:
+            BadRecord: It is.
+        """
+        for name in names:
+            if name in self.broken:
+                raise self.broken[name]
+
+
 class Operator:
     """Reads and writes the intents of one region; see `operating`.
 
@@ -114,8 +133,11 @@ class Operator:
     # Nodes.
 
     async def nodes(self) -> Mapping[str, Found]:
-        """Give every intent, by name; those that were taken out too."""
-        return (await self._nodes())[1]
+        """Give every intent, by name; those that were taken out too.
+
+        One that is broken is skipped: it must not keep anybody from the others.
+        """
+        return (await self._nodes()).found
 
     async def live(self) -> Mapping[str, LiveMember]:
         """Give what nodes whose lease lives say of themselves; skip what is broken."""
@@ -170,7 +192,9 @@ class Operator:
             Contended: Others write it all the time.
         """
         for _ in range(ATTEMPTS):
-            before = (await self.nodes()).get(member.name)
+            there = await self._nodes()
+            there.check(member.name)
+            before = there.found.get(member.name)
             if before is not None and not before.intent.removed:
                 raise AlreadyListed(member.name, before.intent.author)
             intent = NodeIntent(node=member, author=self._author)
@@ -192,7 +216,7 @@ class Operator:
             intent = RegionIntent(**text.region.model_dump(), order=order)
             if await self.put_region(intent, revision) is not None:
                 written.append("region")
-        there = await self.nodes()
+        there = (await self._nodes()).found
         for member in text.members:
             drain = text.drains.get(member.name)
             intent_ = NodeIntent(node=member, author=self._author, drain=drain)
@@ -210,9 +234,11 @@ class Operator:
         found, _ = await self.region()
         if found is None:
             raise UnknownNode("region", ())
+        there = await self._nodes()
+        there.check(*there.broken)  # a file without a node would take it out
         nodes = {
             name: one.intent.node
-            for name, one in (await self.nodes()).items()
+            for name, one in there.found.items()
             if not one.intent.removed
         }
         order = [name for name in found.order if name in nodes]
@@ -247,13 +273,15 @@ class Operator:
             with_others: Whether those of all others must be as they were read.
         """
         for _ in range(ATTEMPTS):
-            at, found = await self._nodes()
+            there = await self._nodes()
+            there.check(name)
+            found = there.found
             if name not in found or found[name].intent.removed:
                 known = (n for n, one in found.items() if not one.intent.removed)
                 raise UnknownNode(name, tuple(sorted(known)))
             intent = change(found)
             if intent == found[name].intent:
-                return Written(intent, at)
+                return Written(intent, there.revision)
             intent = intent.model_copy(update={"author": self._author})
             given = {
                 self._keys.of("intent", other): one.revision
@@ -265,17 +293,22 @@ class Operator:
                 return Written(intent, revision)
         raise Contended(name)
 
-    async def _nodes(self) -> tuple[int, Mapping[str, Found]]:
-        """Give the revision that was read, and every intent."""
+    async def _nodes(self) -> _Nodes:
+        """Read every intent."""
         with _answering():
             listing = await self._client.range_prefix(self._keys.of("intent", ""))
-        found: dict[str, Found] = {}
+        read = _Nodes(listing.revision)
         for item in listing.items:
             place = self._keys.read(item.key)
-            if place is not None:
+            if place is None:
+                continue
+            try:
                 intent = NodeIntent.read(item.key, item.value)
-                found[place[1]] = Found(intent, item.mod_revision)
-        return listing.revision, found
+            except BadRecord as exc:
+                read.broken[place[1]] = exc
+            else:
+                read.found[place[1]] = Found(intent, item.mod_revision)
+        return read
 
     async def _put(
         self,

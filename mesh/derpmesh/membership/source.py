@@ -164,6 +164,7 @@ def _etcd(config: DaemonConfig, settings: EtcdSection, node: Self) -> Source:
         ttl=settings.ttl,
         backoff=delays,
         journal=node.journal,
+        lost=found.lost,
     )
     reporter = Reporter(
         client,

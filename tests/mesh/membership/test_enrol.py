@@ -180,6 +180,26 @@ async def test_intent_of_an_operator_stands(start, url, keys):
     assert node.intent == listed
 
 
+async def test_region_whose_nodes_were_all_listed(start, url, keys):
+    """The first of them says what the region is: nobody did, and `show` found none."""
+    listed = NodeIntent(node=member("a"), author="operator")
+    transaction(url, putting(keys.of("intent", "901a"), listed.write()))
+    node = start()
+    await node.recorded()
+    region = RegionIntent.read(keys.region, stored(url, keys.region).value)
+    assert region == RegionIntent(**REGION.model_dump(), author="901a")
+    assert node.intent == listed
+
+
+async def test_listed_node_of_a_region_that_is_garbage(start, url, keys):
+    """It is recorded: one bad record spoils no other."""
+    listed = NodeIntent(node=member("a"), author="operator")
+    transaction(url, putting(keys.of("intent", "901a"), listed.write()))
+    transaction(url, putting(keys.region, b"{"))
+    node = start()
+    await node.recorded()
+
+
 async def test_node_that_was_taken_out_stays_out(start, url, keys):
     """Until an operator adds it; then it needs no restart."""
     struck = NodeIntent(node=member("a"), author="operator", removed=True)
@@ -193,6 +213,26 @@ async def test_node_that_was_taken_out_stays_out(start, url, keys):
     transaction(url, putting(node.intent_key, added.write()))
     await node.recorded()
     assert node.enrolment.problem == ""
+
+
+async def test_node_that_is_taken_out_while_it_runs(start, url):
+    """It says so, and its record ends: it stayed recorded until it was restarted."""
+    node = start()
+    await node.recorded()
+    struck = node.intent.model_copy(update={"removed": True})
+    transaction(url, putting(node.intent_key, struck.write()))
+    assert "901a was taken out of the region" in await node.refused()
+    await until(lambda: node.found is None)
+    assert node.intent == struck
+
+
+async def test_intent_that_is_broken_while_it_runs(start, url):
+    """It costs the node nothing: the last good one is in force."""
+    node = start()
+    before = await node.recorded()
+    transaction(url, putting(node.intent_key, b"{"))
+    await asyncio.sleep(TTL / 2)  # at least one beat, which looks at it
+    assert (node.record, node.enrolment.problem) == (before, "")
 
 
 async def test_region_that_takes_listed_nodes_only(start, url, keys):

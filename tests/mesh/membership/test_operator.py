@@ -139,10 +139,23 @@ async def test_broken_rule(operator, shared_etcd, keys):
 
 
 async def test_broken_intent(operator, shared_etcd, keys):
-    """It is named: an operator has to mend it."""
+    """It is named: an operator has to mend it. It spoils no other.
+
+    It kept every node of the region from being drained, and taken out.
+    """
+    await operator.put_region(RegionIntent(**REGION.model_dump()), 0)
     transaction(shared_etcd.urls[0], putting(keys.of("intent", "901b"), b"no"))
-    with pytest.raises(BadRecord, match="intent/901b"):
-        await operator.nodes()
+    for asked in (
+        operator.drain(B.name, Drain()),
+        operator.remove(B.name),
+        operator.add(B),
+        operator.export_region(),
+    ):
+        with pytest.raises(BadRecord, match="intent/901b"):
+            await asked
+    assert list(await operator.nodes()) == [A.name, C.name]
+    await operator.drain(A.name, Drain())
+    await operator.remove(C.name)
 
 
 async def test_region(operator):
