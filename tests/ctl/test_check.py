@@ -536,9 +536,9 @@ def test_memberships_of_real_nodes(beside, region, trio, real):
     _, _, c = trio
 
     async def err() -> None:
-        membership = c.node.region._membership
+        membership = c.node.region._force.membership
         kept = {n: m for n, m in membership.members.items() if n != "900a"}
-        c.node.region._membership = type(membership)(9, membership.region, kept)
+        c.node.region._force.membership = type(membership)(9, membership.region, kept)
 
     beside.run(err())
     ended, found = real()

@@ -309,7 +309,7 @@ async def test_every_record_is_deleted(region, etcd, trio):
     assert members(b) == NAMES[:2]
     assert_kept(before, a, b)
     for node in (a, b):  # or 900c would be held again after a restart
-        snapshots = node.node.region._snapshots
+        snapshots = Snapshots(node.folder, REGION.id)
         await until(lambda kept=snapshots: list(kept.load().members) == NAMES[:2])
 
 

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from derpmesh.membership.model import Drain
+from derpmesh.membership.snapshot import Snapshots
 from derpnode.client import ClientError, DialFailed, Health, Received
-from tests.mesh.region import cluster, fresh_key, measured, until
+from tests.mesh.region import REGION, cluster, fresh_key, measured, until
 from tests.mesh.stewards import FileSteward, etcd_steward, running_etcd
 
 
@@ -91,7 +92,7 @@ async def test_node_that_restarts_while_it_is_to_be_drained(region, steward):
     a, b = await started(region, steward, "ab")
     await steward.drain(a, Drain())
     await until(lambda: a.node.state == "drained")
-    await until(lambda: a.node.region._snapshots.load().drains == {"900a": Drain()})
+    await until(lambda: kept(a).drains == {"900a": Drain()})
     registry = a.config.registry.model_dump(mode="json", exclude_none=True)
     await a.stop()
     again = region.again(a)
@@ -112,7 +113,7 @@ async def test_drain_that_is_over_when_the_node_is_back(region, steward):
     a, b = await started(region, steward, "ab")
     await steward.drain(a, Drain())
     await until(lambda: a.node.state == "drained")
-    await until(lambda: a.node.region._snapshots.load().drains == {"900a": Drain()})
+    await until(lambda: kept(a).drains == {"900a": Drain()})
     registry = a.config.registry.model_dump(mode="json", exclude_none=True)
     await a.stop()
     await steward.drain(a, None)
@@ -207,6 +208,11 @@ async def test_client_is_let_in_by_name(region, steward):
     async with asyncio.timeout(CUT):
         await near.until(lambda: near.ended)
     assert far.ended == ""
+
+
+def kept(node):
+    """What a node has on its disk."""
+    return Snapshots(node.folder, REGION.id).load()
 
 
 def denied(node) -> int:
