@@ -44,7 +44,8 @@ async def opened(config: CtlConfig) -> AsyncGenerator[Operator]:
         async with operating(etcd, config.region, author()) as operator:
             yield operator
     except ConfigError as exc:
-        raise CtlError(exc.setting, exc.reason, exc.hint, Exit.CONFIG) from exc
+        value = f"{exc.setting} = {str(exc.value)!r}"
+        raise CtlError(value, exc.reason, exc.hint, Exit.CONFIG) from exc
     except RegistryUnavailable:
         raise
     except UnknownNode as exc:

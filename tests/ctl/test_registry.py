@@ -319,6 +319,10 @@ def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):
         ({"host": "a.example.com", "pin": "sha1:12"}, "--pin = 'sha1:12'"),
         ({"host": "a b"}, "--host = 'a b'"),
         ({"host": "a.example.com", "ipv4": "::1"}, "--ipv4 = '::1'"),
+        (
+            {"host": "d.example.com", "admin": "ftp://x"},
+            "--admin = 'ftp://x': not http",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_node(said, option):
@@ -327,6 +331,15 @@ def test_what_is_wrong_with_a_node(said, option):
         member_of("900d", said)
     assert str(caught.value).startswith(option)
     assert caught.value.exit is Exit.USAGE
+
+
+def test_file_for_etcd_that_is_not_there(derpctl, configured):
+    """It is named: which of the three it was had to be guessed."""
+    etcd = {"endpoints": ["https://127.0.0.1:1"], "ca_file": "/none/ca.pem"}
+    path = configured(extra={"nodes": [], "registry": {"etcd": etcd}})
+    ended = derpctl("--config", path, "region", "show")
+    assert ended.code == 3
+    assert ended.err.startswith("derpctl: registry.etcd = '/none/ca.pem': ")
 
 
 def test_no_registry_to_write_to(derpctl, configured):
