@@ -258,6 +258,7 @@ def test_node_is_taken_out_and_listed_again(derpctl, region):
         ("region", "set", "--no-bring-home"),
         ("region", "set", "--name", "Home"),
         ("region", "show"),
+        ("region", "export"),
         ("client", "deny", f"nodekey:{'ab' * 32}"),
         ("client", "forget", f"nodekey:{'ab' * 32}"),
     ],
@@ -289,6 +290,22 @@ def test_text_that_no_map_may_have(derpctl, region, text):
         assert (ended.code, ended.out) == (2, "")
         assert ended.err.endswith("; give 1 to 100 printable characters\n")
         assert ended.err.count("\n") == 1
+
+
+def test_file_has_a_node_that_was_taken_out(derpctl, region, tmp_path):
+    """It stays out, and that is said: all of it was there, it was told."""
+    found, path = region
+    file = tmp_path / "region.yaml"
+    file.write_text(derpctl("--config", path, "region", "export").out)
+    derpctl("--config", path, "node", "remove", "900c", "--force")
+    assert derpctl("--config", path, "region", "import", file) == (
+        9,
+        "",
+        "derpctl: 900c: taken out in the registry; derpctl node add 900c lists it "
+        "again\n",
+    )
+    b = found.nodes["b"]
+    eventually(lambda: b.ups == {"900a"})
 
 
 def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):
