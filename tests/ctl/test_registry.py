@@ -250,6 +250,23 @@ def test_node_is_taken_out_and_listed_again(derpctl, region):
     eventually(lambda: a.ups == {"900b", "900c"})
     ended = derpctl("--config", path, "node", "add", "900c", *add)
     assert (ended.code, "900c is in the region" in ended.err) == (6, True)
+    assert ended.err.endswith(
+        "; derpctl node remove 900c first, to list it as another\n"
+    )
+
+
+def test_dead_node_is_to_be_drained(derpctl, beside, region):
+    """No other is drained meanwhile, and it is said how to change that."""
+    found, path = region
+    beside.run(found.nodes["b"].stop())
+    ended = derpctl("--config", path, "node", "drain", "900b")
+    assert (ended.code, "it is wished for in the registry, but" in ended.err) == (
+        4,
+        True,
+    )
+    ended = derpctl("--config", path, "node", "drain", "900c")
+    assert (ended.code, ended.out) == (6, "")
+    assert ended.err.endswith("; derpctl node undrain 900b first, or use --force\n")
 
 
 @pytest.mark.parametrize(
