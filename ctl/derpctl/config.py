@@ -19,10 +19,25 @@ from derpctl.exits import Exit
 from derpmesh.config import RegistrySection, registry_problems
 
 
+# The 31st of February and lists without end are no YAML error of the library's.
+_NO_YAML = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
+
 _SCHEMES = ("http://", "https://", "unix:/")
 
 
-def _admin(text: str) -> str:
+def admin_url(text: str) -> str:
+    """Read where an admin listener is.
+
+    Raises:
+        ValueError: It is none.
+    """
     if not text.startswith(_SCHEMES):
         message = "not http://HOST:PORT, https://HOST:PORT or unix:/PATH"
         raise ValueError(message)
@@ -48,7 +63,7 @@ class NodeAddress(_Section):
     name: Annotated[str, Field(min_length=1)]
     """Name of the node, as in the map."""
 
-    admin: Annotated[str, AfterValidator(_admin)]
+    admin: Annotated[str, AfterValidator(admin_url)]
     """`http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`."""
 
 
@@ -89,7 +104,7 @@ def load_ctl_config(path: Path) -> CtlConfig:
     except OSError as exc:
         reason = f"cannot be read: {(exc.strerror or 'no reason given').lower()}"
         raise CtlError(str(path), reason, "check its mode", Exit.CONFIG) from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except _NO_YAML as exc:
         reason = f"not YAML: {' '.join(str(exc).split())}"
         raise CtlError(str(path), reason, _EXAMPLE, Exit.CONFIG) from exc
     try:

@@ -160,13 +160,25 @@ def read_region(config: CtlConfig, file: Path) -> RegionText:
     return text
 
 
-async def import_region(config: CtlConfig, text: RegionText) -> list[str]:
-    """List what a region's file lists and is not there; name what was written.
+async def import_region(
+    config: CtlConfig, text: RegionText
+) -> tuple[list[str], list[str]]:
+    """List what a region's file lists and is not there.
+
+    Returns:
+        What was written, and the nodes that were not as an operator took them out.
 
     Raises:
         CtlError: The registry cannot be had.
     """
-    return await ask(config, lambda operator: operator.import_region(text))
+
+    async def write(operator: Operator) -> tuple[list[str], list[str]]:
+        written = await operator.import_region(text)
+        there = await operator.nodes()
+        names = [member.name for member in text.members if member.name in there]
+        return written, [name for name in names if there[name].intent.removed]
+
+    return await ask(config, write)
 
 
 async def export_region(config: CtlConfig) -> str:
@@ -175,6 +187,7 @@ async def export_region(config: CtlConfig) -> str:
     Raises:
         CtlError: The registry cannot be had, or has no such region.
     """
+    await region(config)  # says what to do where there is none
     return await ask(config, lambda operator: operator.export_region())
 
 

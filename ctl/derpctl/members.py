@@ -4,9 +4,13 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from derpctl.config import admin_url
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpmesh.membership.model import Member
+
+
+_HINT = "see derpctl node add --help"
 
 
 def member_of(name: str, said: Mapping[str, object]) -> Member:
@@ -16,6 +20,12 @@ def member_of(name: str, said: Mapping[str, object]) -> Member:
         CtlError: Something cannot be used; says which option.
     """
     fields = {key: value for key, value in said.items() if value is not None}
+    if "admin" in fields:
+        try:
+            fields["admin"] = admin_url(str(fields["admin"]))
+        except ValueError as exc:
+            value = f"--admin = {fields['admin']!r:.80}"
+            raise CtlError(value, str(exc), _HINT, Exit.USAGE) from None
     try:
         return Member.model_validate({"name": name, **fields})
     except ValidationError as exc:
@@ -26,8 +36,5 @@ def member_of(name: str, said: Mapping[str, object]) -> Member:
             reason, hint = "missing", "derpd --print-node on the node says what to give"
             raise CtlError(option, reason, hint, Exit.USAGE) from None
         reason = error["msg"].removeprefix("Value error, ")
-        value, hint = (
-            f"{option} = {error['input']!r:.80}",
-            "see derpctl node add --help",
-        )
-        raise CtlError(value, reason, hint, Exit.USAGE) from None
+        value = f"{option} = {error['input']!r:.80}"
+        raise CtlError(value, reason, _HINT, Exit.USAGE) from None

@@ -9,7 +9,13 @@ from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpmesh.membership.errors import RegistryError, RegistryUnavailable
-from derpmesh.membership.operator import Operator, UnknownNode, operating
+from derpmesh.membership.operator import (
+    AlreadyListed,
+    Operator,
+    OthersDrain,
+    UnknownNode,
+    operating,
+)
 from derpmesh.membership.records import BadRecord
 from derpnode.errors import ConfigError
 
@@ -44,7 +50,8 @@ async def opened(config: CtlConfig) -> AsyncGenerator[Operator]:
         async with operating(etcd, config.region, author()) as operator:
             yield operator
     except ConfigError as exc:
-        raise CtlError(exc.setting, exc.reason, exc.hint, Exit.CONFIG) from exc
+        value = f"{exc.setting} = {str(exc.value)!r}"
+        raise CtlError(value, exc.reason, exc.hint, Exit.CONFIG) from exc
     except RegistryUnavailable:
         raise
     except UnknownNode as exc:
@@ -52,14 +59,20 @@ async def opened(config: CtlConfig) -> AsyncGenerator[Operator]:
         reason = f"not in region {config.region}, as the registry has it"
         raise CtlError(exc.name, reason, hint, Exit.NOT_FOUND) from exc
     except RegistryError as exc:
-        value, hint = (
-            f"region {config.region}",
-            "look who else steers it, and try again",
-        )
+        value, hint = f"region {config.region}", _remedy(exc)
         raise CtlError(value, str(exc), hint, Exit.REFUSED) from exc
     except BadRecord as exc:
         hint = "mend it with etcdctl; no other record is spoiled by it"
         raise CtlError(exc.key, exc.reason, hint, Exit.INVALID) from exc
+
+
+def _remedy(exc: RegistryError) -> str:
+    """Say what to do where the registry refuses."""
+    if isinstance(exc, OthersDrain):
+        return f"derpctl node undrain {exc.others[0]} first, or use --force"
+    if isinstance(exc, AlreadyListed):
+        return f"derpctl node remove {exc.name} first, to list it as another"
+    return "look who else steers it, and try again"
 
 
 def unreachable(exc: RegistryUnavailable) -> CtlError:

@@ -58,6 +58,9 @@ def test_whole(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             ": nodes: two nodes are called 900a; give each its own name",
         ),
         ("{", ": not YAML: while parsing a flow node"),
+        ("a: 2020-02-31", ": not YAML: day is out of range for month; "),
+        ("a: !!int ''", ": not YAML: "),
+        ("[" * 5_000, ": not YAML: "),
         ("", ": the file = None: input should be a valid dictionary"),
     ],
 )

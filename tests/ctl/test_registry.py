@@ -250,6 +250,23 @@ def test_node_is_taken_out_and_listed_again(derpctl, region):
     eventually(lambda: a.ups == {"900b", "900c"})
     ended = derpctl("--config", path, "node", "add", "900c", *add)
     assert (ended.code, "900c is in the region" in ended.err) == (6, True)
+    assert ended.err.endswith(
+        "; derpctl node remove 900c first, to list it as another\n"
+    )
+
+
+def test_dead_node_is_to_be_drained(derpctl, beside, region):
+    """No other is drained meanwhile, and it is said how to change that."""
+    found, path = region
+    beside.run(found.nodes["b"].stop())
+    ended = derpctl("--config", path, "node", "drain", "900b")
+    assert (ended.code, "it is wished for in the registry, but" in ended.err) == (
+        4,
+        True,
+    )
+    ended = derpctl("--config", path, "node", "drain", "900c")
+    assert (ended.code, ended.out) == (6, "")
+    assert ended.err.endswith("; derpctl node undrain 900b first, or use --force\n")
 
 
 @pytest.mark.parametrize(
@@ -258,6 +275,7 @@ def test_node_is_taken_out_and_listed_again(derpctl, region):
         ("region", "set", "--no-bring-home"),
         ("region", "set", "--name", "Home"),
         ("region", "show"),
+        ("region", "export"),
         ("client", "deny", f"nodekey:{'ab' * 32}"),
         ("client", "forget", f"nodekey:{'ab' * 32}"),
     ],
@@ -291,6 +309,22 @@ def test_text_that_no_map_may_have(derpctl, region, text):
         assert ended.err.count("\n") == 1
 
 
+def test_file_has_a_node_that_was_taken_out(derpctl, region, tmp_path):
+    """It stays out, and that is said: all of it was there, it was told."""
+    found, path = region
+    file = tmp_path / "region.yaml"
+    file.write_text(derpctl("--config", path, "region", "export").out)
+    derpctl("--config", path, "node", "remove", "900c", "--force")
+    assert derpctl("--config", path, "region", "import", file) == (
+        9,
+        "",
+        "derpctl: 900c: taken out in the registry; derpctl node add 900c lists it "
+        "again\n",
+    )
+    b = found.nodes["b"]
+    eventually(lambda: b.ups == {"900a"})
+
+
 def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):
     """Another one says why it is not recorded, and joins once it is listed."""
     found, path = region
@@ -319,6 +353,10 @@ def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):
         ({"host": "a.example.com", "pin": "sha1:12"}, "--pin = 'sha1:12'"),
         ({"host": "a b"}, "--host = 'a b'"),
         ({"host": "a.example.com", "ipv4": "::1"}, "--ipv4 = '::1'"),
+        (
+            {"host": "d.example.com", "admin": "ftp://x"},
+            "--admin = 'ftp://x': not http",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_node(said, option):
@@ -327,6 +365,15 @@ def test_what_is_wrong_with_a_node(said, option):
         member_of("900d", said)
     assert str(caught.value).startswith(option)
     assert caught.value.exit is Exit.USAGE
+
+
+def test_file_for_etcd_that_is_not_there(derpctl, configured):
+    """It is named: which of the three it was had to be guessed."""
+    etcd = {"endpoints": ["https://127.0.0.1:1"], "ca_file": "/none/ca.pem"}
+    path = configured(extra={"nodes": [], "registry": {"etcd": etcd}})
+    ended = derpctl("--config", path, "region", "show")
+    assert ended.code == 3
+    assert ended.err.startswith("derpctl: registry.etcd = '/none/ca.pem': ")
 
 
 def test_no_registry_to_write_to(derpctl, configured):

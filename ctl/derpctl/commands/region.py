@@ -138,7 +138,8 @@ def import_(
 ) -> None:
     """List in etcd what a region's file lists, before its nodes move there.
 
-    What is in etcd already stays as it is. See docs/howto/move-registry.md.
+    What is in etcd already stays as it is; exits 9 when a node of the file was taken
+    out there. See docs/howto/move-registry.md.
     """
     import asyncio  # noqa: PLC0415
 
@@ -148,13 +149,18 @@ def import_(
     settings = settings_of(context, output)
     config = load_ctl_config(settings.config)
     text = intents.read_region(config, file)
-    written = asyncio.run(intents.import_region(config, text))
+    written, struck = asyncio.run(intents.import_region(config, text))
     if settings.as_json:
         found = documents.document("RegionImport", region=config.region, items=written)
         typer.echo(documents.pretty(found))
-    else:
+    elif written or not struck:
         for name in written or ["nothing: all of it is there"]:
             typer.echo(f"written: {name}" if written else name)
+    for name in struck:
+        hint = f"derpctl node add {name} lists it again"
+        typer.echo(f"derpctl: {name}: taken out in the registry; {hint}", err=True)
+    if struck:
+        raise typer.Exit(Exit.DEGRADED)
 
 
 @app.command("export", epilog="Example: derpctl region export > region.yaml")
