@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.build import CrateNotBuilt, derpload
-from tests.load.fleet import Fleet, fleet
+from tests.load.fleet import Fleet, fleet, fleet_in_etcd
 from tests.load.generator import Generator
 from tests.load.node import Node, region, running
 from tests.load.scale import WHOLE
@@ -83,7 +83,17 @@ def start_fleet(tmp_path: Path) -> StartFleet:
         pytest.skip(reason)
 
     def start(most: int, *settings: str) -> contextlib.AbstractContextManager[Fleet]:
-        return fleet(tmp_path, most, settings)
+        return fleet_in_etcd(tmp_path, most, settings)
+
+    return start
+
+
+@pytest.fixture
+def start_fleet_in_file(tmp_path: Path) -> StartFleet:
+    """Prepare regions in a file that keep their files with the test."""
+
+    def start(most: int, *settings: str) -> contextlib.AbstractContextManager[Fleet]:
+        return fleet(tmp_path, most, None, settings)
 
     return start
 

@@ -1,5 +1,6 @@
-"""A region whose nodes are recorded in etcd, each a process that comes and goes."""
+"""A region whose nodes are processes that come and go, in etcd or in a file."""
 
+import asyncio
 import contextlib
 import dataclasses
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from derpctl.demo.choices import Tls
+from derpctl.demo.mesh import write_region
 from derpctl.demo.plan import NodePlan, Options, make_plan
 from derpnode.server.certificates import load_current
 from tests.interop.region import LOOPBACK
@@ -41,14 +43,18 @@ class Fleet:
     Args:
         folder: Where they keep their files.
         most: How many there may be.
-        etcd: Where they are recorded.
+        etcd: Where they record themselves; None: all of them are in a file.
         settings: `KEY=VALUE` for the configuration of each.
     """
 
     def __init__(
-        self, folder: Path, most: int, etcd: Server, settings: Sequence[str] = ()
+        self,
+        folder: Path,
+        most: int,
+        etcd: Server | None,
+        settings: Sequence[str] = (),
     ) -> None:
-        self.etcd = etcd
+        self._etcd = etcd
         options = Options(
             nodes=most,
             region=REGION,
@@ -56,13 +62,22 @@ class Fleet:
             bind=LOOPBACK,
             tls=Tls.PINNED,
             settings=settings,
-            etcd=[etcd.url],
+            etcd=[etcd.url] if etcd is not None else (),
         )
         folder.mkdir(parents=True, exist_ok=True)
         self._settings = settings
-        self._plans = {one.name: one for one in make_plan(options).nodes}
+        plan = make_plan(options)
+        if etcd is None:
+            asyncio.run(write_region(plan))
+        self._plans = {one.name: one for one in plan.nodes}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._config = folder / "operator.yaml"
+
+    @property
+    def etcd(self) -> Server:
+        """Where they record themselves."""
+        assert self._etcd is not None, "the region is in a file"
+        return self._etcd
 
     @property
     def names(self) -> list[str]:
@@ -158,12 +173,13 @@ class Fleet:
     # Steering.
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run derpctl as an operator who knows some nodes, and the registry."""
-        tree = {
+        """Run derpctl as an operator who knows the nodes, and their etcd."""
+        tree: dict[str, object] = {
             "region": REGION,
             "nodes": [{"name": one.name, "admin": one.admin} for one in self.nodes],
-            "registry": {"etcd": {"endpoints": [self.etcd.url]}},
         }
+        if self._etcd is not None:
+            tree["registry"] = {"etcd": {"endpoints": [self._etcd.url]}}
         self._config.write_text(yaml.safe_dump(tree))
         return subprocess.run(
             [sys.executable, "-m", "derpctl", "--config", str(self._config), *words],
@@ -180,7 +196,21 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, most: int, settings: Sequence[str] = ()) -> Iterator[Fleet]:
+def fleet(
+    folder: Path, most: int, etcd: Server | None, settings: Sequence[str] = ()
+) -> Iterator[Fleet]:
+    """Prepare nodes; those that run end with the block."""
+    found = Fleet(folder / "region", most, etcd, settings)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+@contextlib.contextmanager
+def fleet_in_etcd(
+    folder: Path, most: int, settings: Sequence[str] = ()
+) -> Iterator[Fleet]:
     """Prepare nodes, and run an etcd for them; all end with the block.
 
     Raises:
@@ -189,11 +219,8 @@ def fleet(folder: Path, most: int, settings: Sequence[str] = ()) -> Iterator[Fle
     etcd = etcd_cluster(folder / "etcd")
     try:
         [server] = etcd.start().servers
-        found = Fleet(folder / "region", most, server, settings)
-        try:
+        with fleet(folder, most, server, settings) as found:
             yield found
-        finally:
-            found.end()
     finally:
         etcd.kill()
 

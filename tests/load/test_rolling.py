@@ -26,6 +26,18 @@ def test_nodes_are_restarted_one_by_one(generator, start_fleet, say):
         assert_cheap(report, done)
 
 
+def test_nodes_in_a_file_are_restarted_one_by_one(generator, start_fleet_in_file, say):
+    """Told to drain by derpctl, as nobody is asked to edit a file for that."""
+    with start_fleet_in_file(3) as region:
+        region.start(*NAMES)
+        region.await_mesh()
+        with roaming(generator, region.nodes, CLIENTS) as run:
+            done = [renew(region, name) for name in NAMES]
+            report = run.finish()
+        say(figures(report, done, "rolling restart, recorded in a file"))
+        assert_cheap(report, done)
+
+
 def test_nodes_are_restarted_while_etcd_is_away(generator, start_fleet, say):
     """From before the first drain to after the last: derpctl tells the nodes itself.
 
