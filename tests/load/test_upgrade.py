@@ -34,6 +34,7 @@ def test_versions_live_side_by_side(generator, start_fleet, say):
     """
     with start_fleet(3) as region:
         region.start(NAMES[-1], module=NEWER)
+        assert becomes(lambda: wanted(region, NAMES[-1]), PATIENCE)
         region.stop(NAMES[-1])
         region.start(*NAMES)
         region.await_mesh()
@@ -125,8 +126,7 @@ def message(line: str) -> object:
 
 
 def wanted(region: Fleet, name: str) -> Mapping[str, object]:
-    """Read what is wanted of a node, as it is stored."""
+    """Read what is wanted of a node, as it is stored; nothing, if nothing is."""
     found = stored(region.etcd.url, Keys("/derpmesh/v1", REGION).of("intent", name))
-    assert found is not None
-    intent: Mapping[str, object] = json.loads(found.value)
+    intent: Mapping[str, object] = json.loads(found.value) if found is not None else {}
     return intent
