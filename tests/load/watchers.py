@@ -13,9 +13,6 @@ from derpnode.wire.keys import KEY_SIZE, MeshKey, NodeKey, PrivateKey
 from tests.load.node import Node
 
 
-ASKED = 200
-"""Times that one who is stuck asks for everybody: more than the kernel takes."""
-
 _LEAST_BUFFER = 4096
 
 
@@ -76,8 +73,13 @@ def watchers(node: Node, count: int) -> Iterator[Sequence[Watcher]]:
 
 
 @contextlib.contextmanager
-def stuck(node: Node) -> Iterator[None]:
-    """Have one watch, again and again, that reads nothing, while the block runs."""
+def stuck(node: Node, times: int) -> Iterator[None]:
+    """Have one watch that reads nothing, while the block runs.
+
+    Args:
+        node: Where.
+        times: How often it asks for everybody, at once.
+    """
     begun = threading.Event()
 
     async def run() -> None:
@@ -86,7 +88,7 @@ def stuck(node: Node) -> Iterator[None]:
             transport.pause_reading()
             sock = transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _LEAST_BUFFER)
-            for _ in range(ASKED):
+            for _ in range(times):
                 await client.watch()
             begun.set()
             await asyncio.Event().wait()
