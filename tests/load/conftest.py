@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.bench.build import CrateNotBuilt, derpload
+from tests.load.fleet import Fleet, fleet, fleet_in_etcd
 from tests.load.generator import Generator
 from tests.load.node import Node, region, running
 from tests.load.scale import WHOLE
+from tests.support.etcd import require_etcd
 from tests.support.peers import MissingTool
 
 
@@ -18,6 +20,7 @@ _FIGURES = pytest.StashKey[list[str]]()
 
 StartNode = Callable[..., contextlib.AbstractContextManager[Node]]
 StartRegion = Callable[..., contextlib.AbstractContextManager[Sequence[Node]]]
+StartFleet = Callable[..., contextlib.AbstractContextManager[Fleet]]
 Say = Callable[[str], None]
 
 
@@ -64,6 +67,33 @@ def start_region(tmp_path: Path) -> StartRegion:
         nodes: int, *settings: str
     ) -> contextlib.AbstractContextManager[Sequence[Node]]:
         return region(tmp_path / "region", nodes, settings)
+
+    return start
+
+
+@pytest.fixture
+def start_fleet(tmp_path: Path) -> StartFleet:
+    """Prepare regions in etcd that keep their files with the test, or skip."""
+    try:
+        require_etcd()
+    except MissingTool as missing:
+        reason = f"NOT RUN under load: {missing}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    def start(most: int, *settings: str) -> contextlib.AbstractContextManager[Fleet]:
+        return fleet_in_etcd(tmp_path, most, settings)
+
+    return start
+
+
+@pytest.fixture
+def start_fleet_in_file(tmp_path: Path) -> StartFleet:
+    """Prepare regions in a file that keep their files with the test."""
+
+    def start(most: int, *settings: str) -> contextlib.AbstractContextManager[Fleet]:
+        return fleet(tmp_path, most, None, settings)
 
     return start
 

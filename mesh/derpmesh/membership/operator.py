@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from derpmesh.config import EtcdSection
-from derpmesh.etcd.client import Etcd
+from derpmesh.etcd.client import Etcd, Patience
 from derpmesh.etcd.endpoint import load_transport
 from derpmesh.etcd.errors import ClientMissing, EtcdError, FileUnusable
 from derpmesh.etcd.login import Credentials
@@ -31,6 +31,9 @@ from derpnode.wire.keys import NodeKey, node_key_text
 
 ATTEMPTS = 5
 """Times that a write is tried while others write the same."""
+
+PATIENCE = Patience(deadline=3.0)
+"""How long etcd may take: somebody waits, and drains a node without it if need be."""
 
 
 @dataclass(eq=False)
@@ -396,15 +399,19 @@ async def operating(
     Raises:
         ConfigError: A file for etcd cannot be used.
     """
-    client = client_of(settings)
+    client = client_of(settings, PATIENCE)
     try:
         yield Operator(client, Keys(settings.prefix, region_id), author)
     finally:
         await client.close()
 
 
-def client_of(settings: EtcdSection) -> Etcd:
+def client_of(settings: EtcdSection, patience: Patience | None = None) -> Etcd:
     """Make a client; it asks nothing before it is asked.
+
+    Args:
+        settings: Where etcd is.
+        patience: How long it may take; None: as long as for a node.
 
     Raises:
         ConfigError: A file for etcd cannot be used, or what speaks to etcd is missing.
@@ -421,4 +428,5 @@ def client_of(settings: EtcdSection) -> Etcd:
         tls = client_context(settings.ca_file, settings.certificate, settings.key)
     except FileUnusable as exc:
         raise ConfigError("registry.etcd", exc.path, exc.reason, exc.hint) from exc
-    return Etcd(settings.endpoints, credentials=credentials, tls=tls)
+    found = patience or Patience()
+    return Etcd(settings.endpoints, credentials=credentials, tls=tls, patience=found)

@@ -194,6 +194,18 @@ impl Traffic {
         });
     }
 
+    /// Tell which packet of which flow this is, and when it was due, if it is one.
+    pub fn label(&self, payload: &[u8]) -> Option<(usize, u64, u64)> {
+        let flow = self.flow_of(payload)?;
+        let data = &payload[32..];
+        Some((flow, number(&data[8..16]), number(&data[16..24])))
+    }
+
+    /// How many packets a flow has sent.
+    pub fn sent(&self, flow: usize) -> u64 {
+        self.flows[flow].next
+    }
+
     /// Go on with the sender, or the receiver, of a flow on another connection.
     pub fn rehome(&mut self, flow: usize, is_sender: bool, id: usize) {
         let flow = &mut self.flows[flow];
