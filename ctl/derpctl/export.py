@@ -40,13 +40,9 @@ async def collect(config: CtlConfig, *, timeout: float) -> Collected:  # noqa: A
         CtlError: One did not answer, or they do not fit together.
     """
     reports = await ask_all(config, timeout=timeout)
-    pages = [one.membership for one in reports if one.membership is not None]
-    struck = {name for page in pages for name in page.struck}
     hint = "a map without this node would take it from every client; start it"
     admins = []
     for report in reports:
-        if report.name in struck:
-            continue
         if report.source is None:
             reason = report.error or "it cannot be asked"
             raise CtlError(report.name, reason, hint, Exit.UNREACHABLE)

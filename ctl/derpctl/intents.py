@@ -197,6 +197,10 @@ async def add_node(config: CtlConfig, member: Member) -> tuple[str, int]:
     Raises:
         CtlError: It is listed already, or the registry cannot be had.
     """
+    if not member.name.startswith(str(config.region)):
+        value, reason = f"NAME = {member.name}", f"this is region {config.region}"
+        hint = f"names are unique over all regions: {config.region} and a letter"
+        raise CtlError(value, reason, hint, Exit.USAGE)
     return await ask(config, lambda operator: operator.add(member))
 
 

@@ -54,6 +54,7 @@ async def ask_all(config: CtlConfig, *, timeout: float) -> list[Report]:  # noqa
     """Ask every node at once, and then those that they know of and we did not.
 
     The order is that of the configuration; the others follow as the region has them.
+    Who was taken out of the region is left out, though it is configured.
 
     Raises:
         CtlError: The token or the authorities cannot be read, or nobody knows a node.
@@ -66,8 +67,10 @@ async def ask_all(config: CtlConfig, *, timeout: float) -> list[Report]:  # noqa
 
     found = await ask(await roster.begun(config))
     names = [report.name for report in found]
-    more = roster.others(names, [report.membership for report in found])
-    return [*found, *(await ask(more))]
+    pages = [report.membership for report in found if report.membership is not None]
+    more = roster.others(names, pages)
+    struck = roster.taken_out(pages)
+    return [*(one for one in found if one.name not in struck), *(await ask(more))]
 
 
 async def _ask(entry: Entry, admin: Admin) -> Report:

@@ -77,16 +77,22 @@ async def begun(config: CtlConfig) -> list[Entry]:
     return found
 
 
-def others(known: Iterable[str], views: Sequence[MembershipView | None]) -> list[Entry]:
+def taken_out(views: Sequence[MembershipView]) -> set[str]:
+    """Name the nodes that an operator took out, and that nobody has as a member."""
+    members = {member.name for view in views for member in view.members}
+    return {name for view in views for name in view.struck} - members
+
+
+def others(known: Iterable[str], views: Sequence[MembershipView]) -> list[Entry]:
     """Give the nodes that answering nodes know of, and we did not.
 
     Args:
         known: Names that were asked.
-        views: What each of them says of the region; None: nothing.
+        views: What those that answered say of the region.
     """
     seen = set(known)
     found: list[Entry] = []
-    for view in filter(None, views):
+    for view in views:
         for member in view.members:
             if member.name not in seen:
                 seen.add(member.name)

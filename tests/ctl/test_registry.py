@@ -376,6 +376,40 @@ def test_file_for_etcd_that_is_not_there(derpctl, configured):
     assert ended.err.startswith("derpctl: registry.etcd = '/none/ca.pem': ")
 
 
+def test_node_that_was_taken_out_is_not_missed(derpctl, region, configured, etcd):
+    """Though derpctl's configuration still names it: the region is well without it."""
+    found, _ = region
+    registry = {"etcd": {"endpoints": [etcd.url]}}
+    path = configured(
+        **admins(list(found.nodes.values())), extra={"registry": registry}
+    )
+    derpctl("--config", path, "node", "drain", "900c", "--wait")
+    assert derpctl("--config", path, "node", "remove", "900c").code == 0
+    eventually(lambda: derpctl("--config", path, "status").code == 0)
+    document = json.loads(derpctl("--config", path, "status", "-o", "json").out)
+    assert [item["name"] for item in document["items"]] == ["900a", "900b"]
+
+
+def test_password_that_is_not_there(derpctl, configured):
+    """The file is named: 3, as it is the operator's to mend."""
+    etcd = {
+        "endpoints": ["http://127.0.0.1:1"],
+        "user": "ann",
+        "password_file": "/none/password",
+    }
+    path = configured(extra={"registry": {"etcd": etcd}})
+    ended = derpctl("--config", path, "client", "list")
+    assert (ended.code, "/none/password" in ended.err) == (3, True)
+
+
+def test_node_of_another_region(derpctl, configured):
+    """Its name would not be unique: 2."""
+    etcd = {"endpoints": ["http://127.0.0.1:1"]}
+    path = configured(extra={"registry": {"etcd": etcd}})
+    ended = derpctl("--config", path, "node", "add", "901a", "--host", "192.0.2.1")
+    assert (ended.code, "this is region 900" in ended.err) == (2, True)
+
+
 def test_no_registry_to_write_to(derpctl, configured):
     """It is said what to add to which file."""
     path = configured(_900a="unix:/none")

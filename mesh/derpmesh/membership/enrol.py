@@ -188,6 +188,10 @@ class Enrolment:
     async def _claim(self, record: LiveMember, lease: int) -> None:
         """Put the record, unless another node has the name and lives.
 
+        A process that starts takes over the record of the one before it, which may
+        have been killed. One that loses its record to another process of the same
+        node leaves it that: the two would take it from each other for ever.
+
         Raises:
             NotListed: It does.
         """
@@ -202,6 +206,12 @@ class Enrolment:
                     message = (
                         f"another node is called {record.name}: {other.server_key};"
                         " give this one another name"
+                    )
+                    raise NotListed(message)
+                if other.instance != record.instance and record.epoch > 1:
+                    message = (
+                        f"another process runs as {record.name}, with this node's key;"
+                        " stop one, or give it a name and a state_dir of its own"
                     )
                     raise NotListed(message)
         if await self._etcd.txn_put(key, record.write(), expected, lease) is None:

@@ -11,18 +11,22 @@ import string
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from derpmesh.etcd.client import Etcd
 from derpmesh.etcd.errors import EtcdError
 from derpmesh.membership.keys import Keys
 from derpmesh.membership.model import Member
 from derpmesh.membership.records import BadRecord, NodeIntent, RegionIntent
-from derpnode.config import AUTO_NAME
+from derpnode.config import AUTO_NAME, NodeName
 from derpnode.server.identity import write_atomically
 
 
 logger = logging.getLogger(__name__)
 
 NAME_FILE = "node.name"
+
+_NAME: TypeAdapter[str] = TypeAdapter(NodeName)
 
 Entry = Callable[[str], Member]
 """Gives the node as others must know it, under a name."""
@@ -39,9 +43,10 @@ def remembered_name(folder: Path) -> str | None:
     """Give the name that the node was given before; None if it was none."""
     try:
         text = (folder / NAME_FILE).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
+        name = _NAME.validate_python(text)
+    except (OSError, UnicodeDecodeError, ValidationError):
         return None
-    return text if text and text != AUTO_NAME else None
+    return name if name != AUTO_NAME else None
 
 
 class Naming:

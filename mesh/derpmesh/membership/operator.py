@@ -378,9 +378,16 @@ class Operator:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Say of whatever etcd raises in the block that the registry is away."""
+    """Say of whatever etcd raises in the block that the registry is away.
+
+    Raises:
+        ConfigError: A file of the operator's cannot be used.
+        RegistryUnavailable: Anything else.
+    """
     try:
         yield
+    except FileUnusable as exc:
+        raise ConfigError("registry.etcd", exc.path, exc.reason, exc.hint) from exc
     except EtcdError as exc:
         raise RegistryUnavailable("etcd", str(exc)) from exc
 

@@ -267,6 +267,25 @@ async def test_two_nodes_of_one_name_that_start_at_once(start, url, keys):
     assert names(url, keys.root + b"members/") == [winner.key.decode()]
 
 
+async def test_two_processes_of_one_node(start):
+    """The one that started last has the record; the other says so, and lets it be."""
+    first = start(instance="one")
+    await first.recorded()
+    second = start(instance="two")
+    found = await second.recorded()
+    assert (found.instance, found.epoch) == ("two", 1)
+    refused = await first.refused()
+    assert "another process runs as 901a, with this node's key" in refused
+    lease = second.found.lease
+    clock = asyncio.get_running_loop().time
+    end = clock() + 2 * TTL
+    await until(lambda: clock() > end)
+    assert (second.record.instance, second.found.lease) == ("two", lease)
+    await second.end()
+    found = await first.recorded()
+    assert (found.instance, first.enrolment.problem) == ("one", "")
+
+
 async def test_name_is_free_once_its_node_is_gone(start):
     """The one that waits for it takes it."""
     first = start()

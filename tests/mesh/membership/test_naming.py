@@ -114,7 +114,7 @@ async def test_region_of_listed_nodes(naming, shared_etcd, keys, tmp_path, caplo
     assert caplog.text.count("listed nodes only") == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"auto\n", b"\xff", None])
+@pytest.mark.parametrize("content", [b"", b"auto\n", b"\xff", b"No Name", None])
 def test_nothing_is_remembered(tmp_path, content):
     """Whatever the file holds that is no name, or if there is none."""
     if content is not None:
