@@ -220,7 +220,9 @@ class MembershipView(_View):
     source: str = ""
     """`none`, `file`, `etcd` or `snapshot`."""
     revision: int | None = None
+    region: RegionView | None = None
     members: Sequence[MemberView] = ()
+    """In the order of the map."""
     live: Mapping[str, LiveView] = {}
     """By name; only where nodes record themselves."""
     status: Mapping[str, LiveStatusView] = {}

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from derpctl.admin import AdminFailed, NodeView
+from derpctl.admin import AdminFailed, MembershipView, NodeView
 from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
@@ -33,8 +33,9 @@ class Collected:
 async def collect(config: CtlConfig, *, timeout: float) -> Collected:  # noqa: ASYNC109 - part of the error
     """Ask every node for its entry, those too that only the other ones know of.
 
-    Who was taken out of the region is left out. The order is that of the
-    configuration; the others follow as the region has them.
+    Who was taken out of the region is left out. What the region is called and the
+    order of its nodes are as its registry has them; without one the order is that of
+    the configuration.
 
     Raises:
         CtlError: One did not answer, or they do not fit together.
@@ -51,7 +52,28 @@ async def collect(config: CtlConfig, *, timeout: float) -> Collected:  # noqa: A
         views = await asyncio.gather(*(admin.node() for admin in admins))
     except AdminFailed as exc:
         raise CtlError(exc.url, exc.reason, hint, Exit.UNREACHABLE) from exc
-    return put_together(config.region, views)
+    pages = [one.membership for one in reports if one.membership is not None]
+    return put_together(config.region, _as_recorded(views, pages))
+
+
+def _as_recorded(
+    views: Sequence[NodeView], pages: Sequence[MembershipView]
+) -> Sequence[NodeView]:
+    """Put nodes in the order of the registry, in the region that it describes."""
+    for page in pages:
+        if page.members and page.region is not None:
+            order = {member.name: place for place, member in enumerate(page.members)}
+            here = page.region
+            return sorted(
+                (
+                    view.model_copy(update={"region": here})
+                    if view.region.id == here.id
+                    else view
+                    for view in views
+                ),
+                key=lambda view: order.get(view.name, len(order)),
+            )
+    return views
 
 
 def put_together(region: int, views: Sequence[NodeView]) -> Collected:

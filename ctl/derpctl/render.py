@@ -252,7 +252,10 @@ def _table(
 
 def _headline(region: int, reports: Sequence[Report], verdict: Verdict) -> Text:
     views = [report.view for report in reports if report.view is not None]
-    names = {view.node.region.name or view.node.region.code for view in views}
+    pages = [report.membership for report in reports if report.membership is not None]
+    wanted = [page.region for page in pages if page.region is not None]
+    regions = wanted or [view.node.region for view in views]
+    names = {region.name or region.code for region in regions}
     text = Text(" ".join([f"region {region}", *sorted(names)]))
     text.append(" · ")
     text.append(verdict.health, style=_STYLES[verdict.health])

@@ -390,6 +390,21 @@ def test_node_that_was_taken_out_is_not_missed(derpctl, region, configured, etcd
     assert [item["name"] for item in document["items"]] == ["900a", "900b"]
 
 
+def test_map_is_what_is_wanted(derpctl, region):
+    """The region is called as operators say, and not as nodes were configured."""
+    _, path = region
+    said = ("region", "set", "--code", "edge", "--name", "The edge")
+    assert derpctl("--config", path, *said).code == 0
+
+    def exported() -> dict:
+        text = derpctl("--config", path, "map", "export", "-f", "derpmap").out
+        return json.loads(text)["Regions"]["900"]
+
+    eventually(lambda: exported()["RegionCode"] == "edge")
+    assert exported()["RegionName"] == "The edge"
+    assert [node["Name"] for node in exported()["Nodes"]] == ["900a", "900b", "900c"]
+
+
 def test_password_that_is_not_there(derpctl, configured):
     """The file is named: 3, as it is the operator's to mend."""
     etcd = {
