@@ -16,7 +16,7 @@ CLIENTS = sized(10_000, 1_000)
 MIB = 1 << 20
 
 ASKED = 200_000 // CLIENTS
-"""Times that one who is stuck asks for everybody: 12 MB, more than the kernel takes."""
+"""Times that one who is stuck asks for everybody: it must be owed them only once."""
 
 WAITING = "derpmesh_queued_bytes"
 
