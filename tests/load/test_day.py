@@ -89,14 +89,16 @@ async def test_a_day_of_life(folder, etcd, say, tmp_path):
             await evening.undo(found)
             rest = await evening.at_rest(found)
             agreed = await evening.agree(found, folder)
+            await evening.gather_round(found)
+            await evening.at_rest(found)
             reached = await evening.all_reached(found)
             left = await evening.nobody_left(found)
             empty = await evening.agree(found, folder)
             held = await evening.as_before(found.homes, morning)
         say(
-            f"at rest {rest:.1f} s after the last fault, agreed {agreed:.1f} s after"
-            f" that, {reached} pairs reached, all gone after {left:.1f} s, and agreed"
-            f" {empty:.1f} s later"
+            f"at rest {rest:.1f} s after the last packet was due, agreed {agreed:.1f} s"
+            f" after that, all of {reached} packets between all nodes arrived, nobody"
+            f" known {left:.1f} s after all had left, agreed {empty:.1f} s later"
         )
         for name, now in held.items():
             say(f"{name} in the morning {morning[name]}, in the evening {now}")

@@ -114,13 +114,14 @@ class Citizen:
         if self.stay is not None:
             self.stay.reset()
 
-    async def move(self, *, closing: bool) -> None:
-        """Go to another node."""
+    async def move(self, *, closing: bool, to: Home | None = None) -> None:
+        """Go to another node; to any if none is named."""
         stay = self.stay
         if stay is None:
             return
-        others = [home for home in self._order if home is not stay.home]
-        self._order = [*self._random.sample(others, len(others)), stay.home]
+        others = [home for home in self._order if home not in (stay.home, to)]
+        others = [*self._random.sample(others, len(others)), stay.home]
+        self._order = [to, *others] if to is not None else others
         self._diary.note(
             self.name, f"goes from {stay.home.name} to {self._order[0].name}"
         )

@@ -27,9 +27,6 @@ last goodbye until nobody is anywhere."""
 REACHED = 10.0
 """Seconds that a packet may take when nothing else happens."""
 
-PAIRS = 5
-"""Clients of each two nodes that send to each other."""
-
 SPARE = 5
 """Descriptors, threads and tasks by which a node may differ from the morning."""
 
@@ -113,25 +110,30 @@ async def _misplaced(town: Town) -> list[str]:
     return found
 
 
+async def gather_round(town: Town) -> None:
+    """Have as many clients on each node; some nodes may have had none for long."""
+    for citizen, home in zip(town.citizens, itertools.cycle(town.homes), strict=False):
+        if citizen.stay is None or citizen.stay.home is not home:
+            await citizen.move(closing=True, to=home)
+
+
 async def all_reached(town: Town) -> int:
-    """See that clients of each node reach those of each; give how many pairs did."""
+    """See that each client reaches one of each node; give how many packets came."""
+    await asyncio.sleep(SETTLED)
     by_home: dict[str, list[Citizen]] = {home.name: [] for home in town.homes}
     for citizen in town.citizens:
         if citizen.stay is not None:
             by_home[citizen.stay.home.name].append(citizen)
-    pairs = [
-        pair
-        for one, other in itertools.product(by_home.values(), repeat=2)
-        for pair in itertools.islice(itertools.product(one, other), PAIRS)
-    ]
-    await asyncio.sleep(SETTLED)
     mail = town.mail = Mail()
     for citizen in town.citizens:
         citizen.read_by(mail)
-    for sender, receiver in pairs:
-        await mail.send(sender, receiver)
-    await becomes(lambda: mail.undisturbed.arrived == len(pairs), REACHED)
-    return len(pairs)
+    for number, sender in enumerate(town.citizens):
+        for there in by_home.values():
+            others = [one for one in there if one is not sender]
+            await mail.send(sender, others[number % len(others)])
+    expected = len(town.citizens) * len(town.homes)
+    await becomes(lambda: mail.undisturbed.arrived == expected, REACHED)
+    return expected
 
 
 async def nobody_left(town: Town) -> float:
