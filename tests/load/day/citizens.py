@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from derpnode import client as derp
-from derpnode.client import ClientError, ClientTls, Received
+from derpnode.client import ClientError, Received
 from derpnode.wire.keys import PrivateKey
 from tests.load.day.diary import Diary
 from tests.load.day.homes import Home
-from tests.load.day.mail import Mail
+from tests.load.day.mail import MENDED, Mail
 from tests.mesh.region import DERP_PORT
 
 
@@ -36,15 +36,17 @@ class Stay:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """It ended, or was left behind."""
 
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """It ended."""
+    is_given_up: bool = False
+    """Whether the client has ended it, or left it behind."""
 
     async def close(self) -> None:
         """End it in good order."""
+        self.is_given_up = True
         await self.client.stream.close()
 
     def reset(self) -> None:
         """End it with no goodbye."""
+        self.is_given_up = True
         transport = self.client.stream._transport
         sock = transport.get_extra_info("socket")
         if sock is not None:  # its node may have been faster
@@ -53,6 +55,7 @@ class Stay:
 
     def leave_behind(self) -> None:
         """Say nothing more by it, and leave it open."""
+        self.is_given_up = True
         self.client.stream.answers_pings = False
         self.over.set()
 
@@ -149,8 +152,7 @@ class Citizen:
         """Try each node, the best first."""
         for home in self._order:
             stack = contextlib.AsyncExitStack()
-            tls = ClientTls(cert_name=home.pin)
-            way = derp.connect(home.host, DERP_PORT, private=self.private, tls=tls)
+            way = derp.connect(home.host, DERP_PORT, private=self.private, tls=home.tls)
             with contextlib.suppress(ClientError):
                 client = await stack.enter_async_context(way)
                 stay = self.stay = Stay(home, client, time.monotonic())
@@ -166,6 +168,12 @@ class Citizen:
         self._diary.counts["returns" if self.logins else "joins"] += 1
         self.logins += 1
 
+    def _cut(self, stay: Stay, reason: str) -> None:
+        """Note that a node has ended a connection, and whether it was well."""
+        is_well = stay.home.calm_since + MENDED <= time.monotonic()
+        self._diary.counts["cut by a node that is well"] += is_well
+        self._diary.note(self.name, f"is cut: {reason}{', why?' if is_well else ''}")
+
     async def _listen(self, stay: Stay, stack: contextlib.AsyncExitStack) -> None:
         """Take what comes until the connection is over."""
         try:
@@ -173,12 +181,12 @@ class Citizen:
                 message = await stay.client.recv()
                 if isinstance(message, Received) and self.stay is stay:
                     self._mail.arrived(message.data, stay)
-        except ClientError:
-            pass
+        except ClientError as exc:
+            if not stay.is_given_up:
+                self._cut(stay, str(exc))
         if self.stay is stay:
             self.stay = None
         if stay in self.ghosts:
             self.ghosts.remove(stay)
         stay.over.set()
-        stay.ended.set()
         await stack.aclose()

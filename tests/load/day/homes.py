@@ -10,10 +10,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import aiohttp
 
+from derpnode.client import ClientTls
 from tests.mesh.region import PATIENCE, ChildNode
 
 
@@ -56,6 +58,11 @@ class Home(ChildNode):
     def is_well(self) -> bool:
         """Whether nothing is being done to it."""
         return self.calm_since != math.inf
+
+    @cached_property
+    def tls(self) -> ClientTls:
+        """How clients check its certificate; it lasts longer than a day."""
+        return ClientTls(cert_name=self.pin)
 
     @property
     def log_file(self) -> Path:
