@@ -1,6 +1,7 @@
 """What must be true when a day is over: all agree, all are reached, nothing is left."""
 
 import asyncio
+import contextlib
 import itertools
 import sys
 import time
@@ -35,12 +36,45 @@ GROWTH = 16 << 20
 
 
 async def undo(town: Town) -> None:
-    """Have every node serve, drained by nobody's wish, and in the region."""
+    """Have every node serve, drained by nobody's wish, and in the region.
+
+    All is well with etcd by now, so that nobody has anything to remark.
+    """
     for home in town.homes:
         await town.registrar.undrain(home.name)
         await home.ask("/v1/undrain", "POST")
     for home in town.homes:
         await linked_again(home, town.homes)
+    began = time.monotonic()
+    while wrong := await _not_as_wanted(town.homes):
+        text = f"not as wanted in {AGREED} s: {'; '.join(wrong)}"
+        assert time.monotonic() - began < AGREED, text
+        await asyncio.sleep(LOOK)
+
+
+async def _not_as_wanted(homes: Sequence[Home]) -> list[str]:
+    """Say which nodes have another region in force than that of all of them."""
+    wanted = {
+        "source": "etcd",
+        "members": [home.name for home in homes],
+        "live": [home.name for home in homes],
+        "held": [],
+        "drains": [],
+        "struck": [],
+    }
+    found: list[str] = []
+    for home in homes:
+        _, said = await home.ask("/v1/membership")
+        said["members"] = [member["name"] for member in said["members"]]
+        said["live"] = sorted(said["live"])
+        _, node = await home.ask("/v1/node")
+        found += (
+            f"{home.name} has {what} {said[what]}"
+            for what, value in wanted.items()
+            if said[what] != value
+        )
+        found += (f"{home.name} notes {note}" for note in node["notes"])
+    return found
 
 
 async def check(town: Town, folder: Path) -> tuple[int, str]:
@@ -132,7 +166,13 @@ async def all_reached(town: Town) -> int:
             others = [one for one in there if one is not sender]
             await mail.send(sender, others[number % len(others)])
     expected = len(town.citizens) * len(town.homes)
-    await becomes(lambda: mail.undisturbed.arrived == expected, REACHED)
+    with contextlib.suppress(TimeoutError):
+        await becomes(lambda: mail.undisturbed.arrived == expected, REACHED)
+    mail.judge(older=0.0)
+    assert mail.lost == [], f"not there after {REACHED} s: {'; '.join(mail.lost)}"
+    assert mail.undisturbed.arrived == expected, (
+        f"{mail.disturbed} of clients that left"
+    )
     return expected
 
 
