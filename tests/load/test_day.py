@@ -33,6 +33,10 @@ WARM = 40
 LOST = 0.5
 """Part of the packets that may be lost while their nodes or clients are in trouble."""
 
+CUT = 0.01
+"""Part of the connections that a node may end though nothing was done to it: a client
+of this process that has no turn for a second is a ghost."""
+
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.slow,
@@ -83,30 +87,48 @@ async def test_a_day_of_life(folder, etcd, say, tmp_path):
             morning = await evening.footings(found.homes)
             lasted = await found.live(plan(seed, size))
             tell(found, lasted, say)
-            assert found.mail.lost == []
-            assert found.mail.undisturbed.arrived > 0
-            assert found.mail.disturbed.share <= LOST
-            await evening.undo(found)
-            rest = await evening.at_rest(found)
-            agreed = await evening.agree(found, folder)
-            await evening.gather_round(found)
-            await evening.at_rest(found)
-            reached = await evening.all_reached(found)
-            left = await evening.nobody_left(found)
-            empty = await evening.agree(found, folder)
+            assert_full(diary.counts, size)
+            assert_unharmed(found)
+            await agree_at_last(found, folder, say)
             held = await evening.as_before(found.homes, morning)
-        say(
-            f"at rest {rest:.1f} s after the last packet was due, agreed {agreed:.1f} s"
-            f" after that, all of {reached} packets between all nodes arrived, nobody"
-            f" known {left:.1f} s after all had left, agreed {empty:.1f} s later"
-        )
         for name, now in held.items():
-            say(f"{name} in the morning {morning[name]}, in the evening {now}")
+            lived = "all day" if now.pid == morning[name].pid else "not all day"
+            say(f"{name}, there {lived}: {now}; in the morning {morning[name]}")
         assert [said for home in found.homes for said in home.complaints()] == []
-        counts = diary.counts
-        assert counts["joins"] >= size.joins
-        assert counts["node faults"] >= size.node_faults
-        assert counts["etcd faults"] >= size.etcd_faults
+
+
+def assert_full(counts: Counter[str], size: Size) -> None:
+    """See that as much has happened as was to."""
+    assert counts["joins"] >= size.joins
+    assert counts["node faults"] >= size.node_faults
+    assert counts["etcd faults"] >= size.etcd_faults
+
+
+def assert_unharmed(found: Town) -> None:
+    """See that faults cost nothing where they were not, and not all where they were."""
+    counts, mail = found.diary.counts, found.mail
+    assert mail.lost == []
+    assert mail.undisturbed.arrived > 0
+    assert mail.disturbed.share <= LOST
+    logins = counts["joins"] + counts["returns"]
+    assert counts["cut by a node that is well"] <= CUT * logins
+
+
+async def agree_at_last(found: Town, folder: Path, say) -> None:
+    """End all trouble: all agree, each reaches each, and those who leave are gone."""
+    await evening.undo(found)
+    rest = await evening.at_rest(found)
+    agreed = await evening.agree(found, folder)
+    await evening.gather_round(found)
+    await evening.at_rest(found)
+    reached = await evening.all_reached(found)
+    left = await evening.nobody_left(found)
+    empty = await evening.agree(found, folder)
+    say(
+        f"at rest {rest:.1f} s after the last packet was due, agreed {agreed:.1f} s"
+        f" after that, all of {reached} packets between all nodes arrived, nobody"
+        f" known {left:.1f} s after all had left, agreed {empty:.1f} s later"
+    )
 
 
 async def warm(found: Town) -> None:

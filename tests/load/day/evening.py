@@ -31,7 +31,7 @@ REACHED = 10.0
 SPARE = 5
 """Descriptors, threads and tasks by which a node may differ from the morning."""
 
-GROWTH = 16 << 20
+GROWTH = 10 << 20
 """Bytes by which the memory of a process may have grown over a day."""
 
 

@@ -43,6 +43,12 @@ class Footing:
     threads: int
     tasks: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.resident / (1 << 20):.1f} MiB, {self.descriptors} descriptors,"
+            f" {self.threads} threads, {self.tasks} tasks"
+        )
+
 
 class Home(ChildNode):
     """A node that clients live on."""
