@@ -74,7 +74,7 @@ class EventLoopLag:
 
 
 class NodeCollector:
-    """Makes the metrics of a node when they are asked for.
+    """Makes the metrics of a node when they are asked for, on its event loop.
 
     Args:
         facts: The node.
@@ -114,6 +114,13 @@ class NodeCollector:
             LAGS,
             self._lag.counts.items(),
             self._lag.total,
+        )
+        yield gauge(
+            "derpmesh_tasks",
+            "Tasks on the event loop: fixed ones, and those of questions to admission, "
+            "look-ups and admin requests. A count that only grows is a leak. "
+            "Not counted: clients and links, which have none.",
+            len(asyncio.all_tasks()),
         )
         yield from process_metrics(process)
 

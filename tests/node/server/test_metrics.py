@@ -165,6 +165,22 @@ async def test_event_loop_lag(node):
     assert lag.counts.total() == counted
 
 
+async def test_tasks(node):
+    """One more while something goes on beside the others, and not any more after."""
+    before = tasks(node)
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(over.wait())
+        assert tasks(node) == before + 1
+        over.set()
+    assert tasks(node) == before
+
+
+def tasks(node) -> float:
+    """Read how many tasks there are."""
+    return rows(scrape(node), "derpmesh_tasks")[""]
+
+
 # The reference page.
 
 
