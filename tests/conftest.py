@@ -1,6 +1,7 @@
 """What all tests share: how hard hypothesis looks, and how loudly a skip is told."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,19 @@ from hypothesis import settings
 for name, examples in {"dev": 50, "ci": 500, "deep": 20_000}.items():
     settings.register_profile(name, max_examples=examples, deadline=None, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+_BESIDE = tuple(Path(__file__).parent / name for name in ("mesh", "ctl"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests with real peers that run beside each other: they wait for etcd."""
+    for item in items:
+        is_real = item.get_closest_marker("interop") is not None
+        is_alone = item.get_closest_marker("load") is not None
+        is_there = any(item.path.is_relative_to(folder) for folder in _BESIDE)
+        if is_real and is_there and not is_alone:
+            item.add_marker(pytest.mark.beside)
 
 
 def pytest_terminal_summary(
