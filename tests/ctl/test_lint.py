@@ -12,7 +12,7 @@ from tests.ctl.standins import AdminStandIn, admin
 SOUND = """\
 {"Regions": {"900": {"RegionID": 900, "RegionCode": "demo", "RegionName": "Demo",
 "Nodes": [{"Name": "900a", "RegionID": 900, "HostName": "a",
-"IPv4": "192.0.2.1"}]}}}
+"IPv4": "8.8.8.8"}]}}}
 """
 
 
@@ -38,7 +38,7 @@ def test_sound(lint):
 
 def test_warnings(lint):
     """They are shown, and 0."""
-    ended = lint(SOUND.replace('"192.0.2.1"', '""'))
+    ended = lint(SOUND.replace('"8.8.8.8"', '""'))
     assert ended.code == 0
     assert "DM009" in ended.out
     assert ended.err.endswith("map.json: 1 warning\n")
@@ -73,6 +73,46 @@ def test_system_ids(lint):
     text = SOUND.replace("900", "1")
     assert "DM003" in lint(text).out
     assert lint(text, "--allow-system-ids").out == ""
+
+
+def test_insecure(lint):
+    """What only tests may have is an error, and a warning to who says so."""
+    text = SOUND.replace('"IPv4"', '"InsecureForTests": true, "IPv4"')
+    ended = lint(text, "-o", "json")
+    (item,) = json.loads(ended.out)["items"]
+    assert (ended.code, item["rule"], item["severity"]) == (7, "DM012", "error")
+    ended = lint(text, "--allow-insecure", "-o", "json")
+    (item,) = json.loads(ended.out)["items"]
+    assert (ended.code, item["rule"], item["severity"]) == (0, "DM012", "warning")
+    assert (item["path"], item["line"]) == ("Regions.900.Nodes[0].InsecureForTests", 3)
+
+
+def test_infos(lint):
+    """They are shown, and 0."""
+    ended = lint(SOUND.replace("8.8.8.8", "127.0.0.1"))
+    assert ended.code == 0
+    assert (
+        ended.out
+        == """\
+LINE  RULE   SEVERITY  PATH               MESSAGE
+   2  DM019  info      Regions.900.Nodes  all addresses are on loopback, so that only \
+clients on the
+                                          node's own machine reach it; right for a \
+trial, else give
+                                          public ones
+"""
+    )
+    assert ended.err.endswith("map.json: 1 info\n")
+
+
+def test_target(lint):
+    """Plain JSON may be headscale's, too."""
+    text = SOUND.replace("900", "999")
+    assert lint(text).out == ""
+    assert lint(text, "--target", "tailscale").out == ""
+    ended = lint(text, "--target", "headscale")
+    assert (ended.code, "DM022  warning" in ended.out) == (0, True)
+    assert lint(text, "--target", "x").code == 2
 
 
 def test_yaml_by_name(lint):

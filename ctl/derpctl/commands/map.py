@@ -30,6 +30,13 @@ class Format(StrEnum):
     HEADSCALE = "headscale"
 
 
+class Consumer(StrEnum):
+    """Who hands the map to clients."""
+
+    TAILSCALE = "tailscale"
+    HEADSCALE = "headscale"
+
+
 @app.command()
 def export(
     context: typer.Context,
@@ -51,8 +58,9 @@ def export(
 
     All nodes must answer, those too that only the others know of: a map without the
     one that is down would take it from every client. Who was taken out of the
-    region is not in it. The same region prints the same bytes. Exits 7 when the map
-    would not work, as `map lint` says; nothing is printed then.
+    region is not in it. The same region prints the same bytes. What `map lint` warns
+    of is on stderr; what it says for information, as of a trial on loopback, is not.
+    Exits 7 when the map would not work; nothing is printed then.
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
@@ -65,7 +73,7 @@ def export(
     settings = settings_of(context, timeout=timeout)
     config = load_ctl_config(settings.config)
     found = asyncio.run(collect(config, timeout=settings.timeout))
-    for finding in check(found):
+    for finding in check(found, form.value):
         typer.echo(f"derpctl: {finding}", err=True)
     typer.echo(render(found, form.value, fragment=fragment), nl=False)
 
@@ -86,11 +94,24 @@ def lint(
             "--allow-system-ids", help="Do not mind regions outside 900 to 999."
         ),
     ] = False,
+    allow_insecure: Annotated[
+        bool,
+        typer.Option(
+            "--allow-insecure", help="Only warn of what tests alone may have in it."
+        ),
+    ] = False,
+    target: Annotated[
+        Consumer | None,
+        typer.Option(
+            "--target",
+            help="Who hands it out. Default: headscale for YAML, else tailscale.",
+        ),
+    ] = None,
     output: OutputOption = None,
 ) -> None:
     """Say what is wrong with a map, though clients would read it.
 
-    Exits 7 when something is an error; warnings alone exit 0.
+    Exits 7 when something is an error; warnings and infos alone exit 0.
     """
     from derpctl import documents  # noqa: PLC0415 - see commands/__init__.py
     from derpctl.exits import Exit  # noqa: PLC0415
@@ -100,7 +121,12 @@ def lint(
     settings = settings_of(context, output)
     text = _read(file)
     is_yaml = Path(file).suffix in {".yaml", ".yml"}
-    found = judge(text, is_yaml=is_yaml, allow_system_ids=allow_system_ids)
+    terms = rules.Terms(
+        allow_system_ids=allow_system_ids,
+        allow_insecure=allow_insecure,
+        target=None if target is None else rules.Target(target),
+    )
+    found = judge(text, is_yaml=is_yaml, terms=terms)
     if settings.as_json:
         items = [finding.members() for finding in found.findings]
         report = documents.document(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from derpctl.map.lint import Target, Terms
 from derpctl.map.source import Judged, judge
 
 
@@ -18,7 +19,7 @@ HUJSON = """\
         {
           "Name": "900a", "RegionID": 900,
           "HostName": "a:443",
-          "IPv4": "192.0.2.1",
+          "IPv4": "8.8.8.8",
         },
       ],
     },
@@ -37,7 +38,7 @@ regions:
       - name: 900a
         regionid: 900
         hostname: a:443
-        ipv4: 192.0.2.1
+        ipv4: 8.8.8.8
 """
 
 SAME_KEYS = "".join(
@@ -85,6 +86,48 @@ def test_wrong_case():
     assert judged("Regions: {}")[1][0] == ("DM024", 1)
 
 
+MANY = """\
+{"Regions": {"999": {"RegionID": 999, "RegionCode": "demo", "RegionName": "Demo",
+"Nodes": [{"Name": "999a", "RegionID": 999, "HostName": "a", "IPv4": "8.8.8.8"},
+{"Name": "999b", "RegionID": 999, "HostName": "b", "IPv4": "8.8.4.4"},
+{"Name": "999c", "RegionID": 999, "HostName": "c", "IPv4": "9.9.9.9",
+"InsecureForTests": true}]}},
+"HomeParams": {"RegionScore": {"900": 1}},
+"OmitDefaultRegions": true}
+"""
+
+
+def test_lines_of_all_parts():
+    """Scores and members of the map have theirs, too."""
+    assert judged(MANY) == ("derpmap", [("DM017", 6), ("DM012", 5), ("DM018", 7)])
+
+
+def test_who_hands_it_out():
+    """YAML is headscale's, unless somebody says whose it is."""
+    lower = MANY.lower()
+    rules = {
+        (is_yaml, target): {
+            one.rule
+            for one in judge(
+                lower if is_yaml else MANY, is_yaml=is_yaml, terms=Terms(target=target)
+            ).findings
+        }
+        for is_yaml in (True, False)
+        for target in (None, *Target)
+    }
+    assert rules[True, None] == rules[True, Target.HEADSCALE]
+    assert rules[False, None] == rules[False, Target.TAILSCALE]
+    theirs = {"DM022", "DM023"}
+    assert {key: found & theirs for key, found in rules.items()} == {
+        (True, None): theirs,
+        (True, Target.TAILSCALE): set(),
+        (True, Target.HEADSCALE): theirs,
+        (False, None): set(),
+        (False, Target.TAILSCALE): set(),
+        (False, Target.HEADSCALE): theirs,
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "form", "line"),
     [
@@ -103,6 +146,12 @@ def test_wrong_case():
         ("a: !!bool x", "headscale", 1),
         ("a: !!timestamp x", "headscale", 1),
         ("a: 2026-99-99", "headscale", 1),
+        (f"a: 0x{'f' * 5_000}", "headscale", 1),
+        (f"\n0x{'f' * 5_000}: a", "headscale", 2),
+        (f'{{"Regions": {{"{"9" * 5_000}": {{}}}}}}', "derpmap", 1),
+        (f'{{"Regions": {{"9": {{"RegionID": {"9" * 20}}}}}}}', "derpmap", 1),
+        (f'{{"Regions": {{"9": {{"Latitude": {"9" * 399}}}}}}}', "derpmap", 1),
+        ('{"Regions": {"9": {"Latitude": 1e999}}}', "derpmap", 1),
         (SAME_KEYS, "headscale", 1),
     ],
 )
