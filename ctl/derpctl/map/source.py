@@ -62,12 +62,7 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
     if terms.target is None:
         terms = replace(terms, target=_TARGETS[form])
     try:
-        located = _yaml(text) if is_yaml else parse_hujson(_whole(text))
-        if isinstance(located.value, dict) and not is_yaml:
-            member = next((key for key in located.value if key.lower() == _MEMBER), "")
-            if member:
-                form = "acl"
-                located = _below(located, member)
+        form, located = _locate(text, is_yaml=is_yaml)
     except BadMap as exc:
         return Judged(form, [_unreadable(exc, {})])
     findings = [*_too_large(text), *_no_map(located.value)]
@@ -81,6 +76,42 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
     for finding in lint(derp_map, terms):
         findings.append(replace(finding, line=_line(located.lines, finding.path)))
     return Judged(form, findings)
+
+
+def read_any(text: str, *, is_yaml: bool) -> DerpMap:
+    """Read a map from any of the forms, without a judgement.
+
+    Args:
+        text: All of it.
+        is_yaml: Whether its name says so; YAML is read as headscale reads it.
+
+    Raises:
+        BadMap: There is none in it.
+    """
+    for finding in _too_large(text):
+        raise BadMap("", text[:20], finding.message)
+    form, located = _locate(text, is_yaml=is_yaml or not _looks_like_json(text))
+    if form == "headscale":
+        located = _as_go_spells(located)
+    for finding in _no_map(located.value):
+        raise BadMap("", located.value, finding.message)
+    return read_derp_map(located.value)
+
+
+def _locate(text: str, *, is_yaml: bool) -> tuple[str, Located]:
+    """Find the map in a file; also say in which form it is.
+
+    Raises:
+        BadMap: It is not of that form at all.
+    """
+    if is_yaml:
+        return "headscale", _yaml(text)
+    located = parse_hujson(_whole(text))
+    if isinstance(located.value, dict):
+        member = next((key for key in located.value if key.lower() == _MEMBER), "")
+        if member:
+            return "acl", _below(located, member)
+    return "derpmap", located
 
 
 def _looks_like_json(text: str) -> bool:

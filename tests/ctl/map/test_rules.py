@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from derpctl.map.lint import Severity, Target, Terms, has_errors, lint, summary
 from derpctl.map.model import DerpMap, HomeParams, Node, Region
+from tests.ctl.map.drawn import maps
 
 
 PIN = f"sha256-raw:{'ab' * 32}"
@@ -347,41 +348,6 @@ def test_words():
     ]
 
 
-_texts = st.text(max_size=8) | st.sampled_from(["none", "8.8.8.8", "::1%x", PIN, "a"])
-_whole = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-1, 70_000)
-_nodes = st.builds(
-    Node,
-    name=_texts,
-    region_id=_whole,
-    host_name=_texts,
-    cert_name=_texts,
-    ipv4=_texts,
-    ipv6=_texts,
-    stun_port=_whole,
-    stun_only=st.booleans(),
-    derp_port=_whole,
-    insecure_for_tests=st.booleans(),
-    stun_test_ip=_texts,
-    can_port80=st.booleans(),
-)
-_regions = st.builds(
-    Region,
-    region_id=_whole,
-    region_code=_texts,
-    region_name=_texts,
-    latitude=st.floats(),
-    longitude=st.floats(),
-    avoid=st.booleans(),
-    no_measure_no_home=st.booleans(),
-    nodes=st.lists(_nodes, max_size=8).map(tuple),
-)
-_maps = st.builds(
-    DerpMap,
-    home_params=st.none()
-    | st.builds(HomeParams, region_score=st.dictionaries(_whole, st.floats())),
-    regions=st.dictionaries(_whole, _regions, max_size=4),
-    omit_default_regions=st.booleans(),
-)
 _terms = st.builds(
     Terms,
     allow_system_ids=st.booleans(),
@@ -390,7 +356,7 @@ _terms = st.builds(
 )
 
 
-@given(_maps, _terms)
+@given(maps(st.floats()), _terms)
 def test_any_map(derp_map: DerpMap, terms: Terms):
     """Whatever is in it, findings come out, each with a place and words."""
     for one in lint(derp_map, terms):
@@ -399,7 +365,7 @@ def test_any_map(derp_map: DerpMap, terms: Terms):
         assert str(one).isprintable()
 
 
-@given(_maps)
+@given(maps(st.floats()))
 def test_leave_only_makes_milder(derp_map: DerpMap):
     """What is allowed never adds a finding, and takes no error but its own away."""
     strict = lint(derp_map)

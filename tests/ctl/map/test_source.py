@@ -1,11 +1,15 @@
 """Maps in what people keep them in: which form it is, what is wrong, in which line."""
 
+import contextlib
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from derpctl.map.canonical import canonical_json
+from derpctl.map.errors import BadMap
 from derpctl.map.lint import Target, Terms
-from derpctl.map.source import Judged, judge
+from derpctl.map.source import Judged, judge, read_any
 
 
 HUJSON = """\
@@ -171,6 +175,40 @@ def test_too_large():
     room = (1 << 20) - len(text)
     assert judged(text + " " * room) == ("derpmap", [])
     assert judged(text + " " * (room + 1)) == ("derpmap", [("DM025", 1)])
+
+
+@pytest.mark.parametrize(
+    ("text", "is_yaml"),
+    [
+        (HUJSON, False),
+        (f'{{"acls": [],\n"derpMap":\n{HUJSON}}}', False),
+        (f'"derpMap":\n{HUJSON},', False),
+        (YAML, False),
+        (YAML, True),
+    ],
+)
+def test_read_any(text, is_yaml):
+    """The map is the same, whatever it is kept in."""
+    found = read_any(text, is_yaml=is_yaml)
+    (region,) = found.regions.values()
+    (node,) = region.nodes
+    assert (region.region_id, region.region_code) == (900, "demo")
+    assert (node.name, node.host_name, node.ipv4) == ("900a", "a:443", "8.8.8.8")
+
+
+def test_read_any_as_headscale():
+    """What it leaves out is not there, and nothing at all is no map."""
+    text = YAML.replace("hostname: a:443", "HostName: a")
+    assert read_any(text, is_yaml=True).regions[900].nodes[0].host_name == ""
+    with pytest.raises(BadMap, match=r"there is no map in it"):
+        read_any(YAML.replace("regions:", "Regions:"), is_yaml=True)
+
+
+@given(st.text() | st.text("{}[]\",:/*-&!<>|\n \t#0aeE.'%@?"), st.booleans())
+def test_read_any_text(text: str, is_yaml: bool):
+    """It is a map, or a `BadMap`, and nothing else."""
+    with contextlib.suppress(BadMap):
+        canonical_json(read_any(text, is_yaml=is_yaml))
 
 
 @given(st.text() | st.text("{}[]\",:/*-&!<>|\n \t#0aeE.'%@?"), st.booleans())
