@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from tests.ctl.certs import issue, server_context
 from tests.ctl.standins import AdminStandIn, admin
 
 
@@ -241,6 +242,17 @@ def test_junk(derpctl, beside, old, written, text, message):
             ended = derpctl("map", "diff", *pair)
             assert (ended.code, ended.out) == (7, "")
             assert ended.err.startswith(f"derpctl: {junk}: {message}")
+
+
+def test_a_certificate_of_nobody(derpctl, beside, old, tmp_path):
+    """4: what an unknown server says is no map."""
+    context = server_context(tmp_path, issue("127.0.0.1"))
+    url = beside.start(admin(AdminStandIn(), context=context))
+    ended = derpctl("map", "diff", old, f"{url}/map")
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err.startswith(f"derpctl: {url}/map: ")
+    hint = "give a URL whose certificate this machine trusts\n"
+    assert ended.err.endswith(f"; {hint}")
 
 
 def test_no_file(derpctl, old, tmp_path):

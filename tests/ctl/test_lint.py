@@ -147,6 +147,29 @@ def test_hostile_names(lint):
     ended.out.encode()
 
 
+HALVES = r"""
+regions:
+  "\ud800":
+    Nodes: []
+  900:
+    nodes:
+      - {name: "\ud800", ipv4: "\udfff"}
+"""
+
+
+def test_half_a_character(lint):
+    """YAML may name half a surrogate pair; -o json ended in a traceback."""
+    ended = lint(HALVES, "-o", "json", name="map.yaml")
+    items = json.loads(ended.out)["items"]
+    assert [item["rule"] for item in items] == ["DM024", "DM025"]
+    assert items[0]["path"] == "regions.\ud800.Nodes"
+    ended.out.encode()
+    text = HALVES.replace("Nodes", "nodes").replace(r'"\ud800":', "901:")
+    ended = lint(text, "-o", "json", name="map.yaml")
+    names = [one for one in json.loads(ended.out)["items"] if one["rule"] == "DM004"]
+    assert names[0]["message"].startswith("\ufffd is not region and letter")
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

@@ -77,7 +77,8 @@ _ZEROS: Mapping[str, object] = {"name": "", "region_id": 0, "host_name": ""}
 def _text(path: str, value: object) -> str:
     if not isinstance(value, str):
         raise BadMap(path, value, "not text")
-    return value
+    # Go, too, takes half a surrogate pair for U+FFFD; no terminal would show it.
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _integer(path: str, value: object) -> int:
