@@ -1,6 +1,7 @@
 """Maps in what people keep them in: which form it is, what is wrong, in which line."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from derpctl.map.canonical import canonical_json
 from derpctl.map.errors import BadMap
-from derpctl.map.lint import Target, Terms
+from derpctl.map.lint import Target, Terms, lint
 from derpctl.map.source import Judged, judge, read_any
+from tests.ctl.map.drawn import maps
 
 
 HUJSON = """\
@@ -202,6 +204,18 @@ def test_read_any_as_headscale():
     assert read_any(text, is_yaml=True).regions[900].nodes[0].host_name == ""
     with pytest.raises(BadMap, match=r"there is no map in it"):
         read_any(YAML.replace("regions:", "Regions:"), is_yaml=True)
+
+
+@given(maps(st.floats(allow_nan=False, allow_infinity=False)))
+def test_any_map_in_a_file(derp_map):
+    """A file is judged as what is in it, and each finding has a line of the file."""
+    text = canonical_json(derp_map)
+    again = read_any(text, is_yaml=False)
+    found = judge(text, is_yaml=False).findings
+    assert again.regions == derp_map.regions
+    assert [replace(one, line=None) for one in found] == lint(again)
+    last = text.count("\n")
+    assert all(one.line and 1 <= one.line <= last for one in found)
 
 
 @given(st.text() | st.text("{}[]\",:/*-&!<>|\n \t#0aeE.'%@?"), st.booleans())
