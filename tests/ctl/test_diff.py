@@ -1,5 +1,6 @@
 """`derpctl map diff`: where both maps are from, what is printed, and how it ends."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -294,6 +295,29 @@ def test_nobody_answers(derpctl, beside, old):
         "",
         f"derpctl: http://127.0.0.1:{port}/map: connection refused; is the server"
         " running?\n",
+    )
+
+
+@contextlib.asynccontextmanager
+async def mumbling() -> AsyncIterator[str]:
+    """Answer everybody with what is no HTTP; give the URL."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.net\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def test_no_web_server(derpctl, beside, old):
+    """4, and none of what it said."""
+    url = beside.start(mumbling())
+    assert derpctl("map", "diff", old, url) == (
+        4,
+        "",
+        f"derpctl: {url}: no HTTP answer that can be read; is it a web server?\n",
     )
 
 
