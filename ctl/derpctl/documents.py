@@ -12,8 +12,13 @@ def document(kind: str, **members: object) -> dict[str, object]:
 
 
 def pretty(found: dict[str, object]) -> str:
-    """Write it for eyes and programs."""
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    """Write it for eyes and programs.
+
+    Half a surrogate pair, which files of strangers may have and UTF-8 has not, is
+    escaped, as JSON allows.
+    """
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def one_line(found: dict[str, object]) -> str:

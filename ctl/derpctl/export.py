@@ -13,7 +13,7 @@ from derpctl.map.assemble import Entry, assemble
 from derpctl.map.canonical import canonical_json
 from derpctl.map.errors import CannotCarry, MapError
 from derpctl.map.headscale import headscale
-from derpctl.map.lint import Finding, Severity, lint
+from derpctl.map.lint import Finding, Severity, Target, Terms, lint
 from derpctl.map.model import DerpMap
 from derpctl.map.read import read_node
 from derpctl.reports import ask_all
@@ -97,19 +97,26 @@ def put_together(region: int, views: Sequence[NodeView]) -> Collected:
     return Collected(derp_map, notes)
 
 
-def check(found: Collected) -> list[Finding]:
+def check(found: Collected, form: str) -> list[Finding]:
     """Apply the rules to a map before anybody gets it; return the warnings.
+
+    What is but worth knowing is for `map lint` to say: a trial on loopback is quiet.
+
+    Args:
+        found: The map.
+        form: The format that it is written in; headscale has rules of its own.
 
     Raises:
         CtlError: It breaks one, so that clients would fail.
     """
-    findings = lint(found.derp_map, allow_system_ids=True)
+    target = Target.HEADSCALE if form == "headscale" else Target.TAILSCALE
+    findings = lint(found.derp_map, Terms(allow_system_ids=True, target=target))
     for finding in findings:
         if finding.severity is Severity.ERROR:
             value = f"{finding.rule}: {finding.path}"
             hint = "correct the nodes' configurations"
             raise CtlError(value, finding.message, hint, Exit.INVALID)
-    return findings
+    return [finding for finding in findings if finding.severity is Severity.WARNING]
 
 
 def render(found: Collected, form: str, *, fragment: bool = False) -> str:

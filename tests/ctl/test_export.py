@@ -15,7 +15,7 @@ from tests.ctl.standins import AdminStandIn, admin
 PIN = f"sha256-raw:{'ab' * 32}"
 
 ACL = f"""\
-// DERP map of region 900, revision 8a4f1e58abb3.
+// DERP map of region 900, revision 7b3472df76ba.
 // The member below belongs at the top level of the policy file.
 {{
 	"derpMap": {{
@@ -27,10 +27,10 @@ ACL = f"""\
 				"RegionName": "Demo",
 				"Nodes": [
 					// pinned certificate, expires 2036-11-21
-					{{"Name": "900b", "RegionID": 900, "HostName": "192.0.2.10", \
-"CertName": "{PIN}", "IPv4": "192.0.2.10", "IPv6": "none", "DERPPort": 8443}},
+					{{"Name": "900b", "RegionID": 900, "HostName": "8.8.4.4", \
+"CertName": "{PIN}", "IPv4": "8.8.4.4", "IPv6": "none", "DERPPort": 8443}},
 					{{"Name": "900a", "RegionID": 900, "HostName": \
-"a.example.net", "IPv4": "192.0.2.10", "IPv6": "none", "DERPPort": 8443}},
+"a.example.net", "IPv4": "8.8.8.8", "IPv6": "none", "DERPPort": 8443}},
 				],
 			}},
 		}},
@@ -42,9 +42,10 @@ ACL = f"""\
 @pytest.fixture
 def config(beside, configured):
     """Two nodes; the second comes first in the map."""
-    named = AdminStandIn(pinned=False, entry={"HostName": "a.example.net"})
-    url = beside.start(admin(named))
-    other = beside.start(admin(AdminStandIn("900b")))
+    name = {"HostName": "a.example.net", "IPv4": "8.8.8.8"}
+    address = {"HostName": "8.8.4.4", "IPv4": "8.8.4.4"}
+    url = beside.start(admin(AdminStandIn(pinned=False, entry=name)))
+    other = beside.start(admin(AdminStandIn("900b", entry=address)))
     return configured(_900b=other, _900a=url)
 
 
@@ -69,6 +70,29 @@ def test_derpmap_and_headscale(derpctl, config):
     assert [node["Name"] for node in nodes] == ["900b", "900a"]
     ended = derpctl("--config", config, "map", "export", "-f", "headscale")
     assert ended.out.splitlines()[1:3] == ["regions:", "  900:"]
+
+
+def test_headscale_has_rules_of_its_own(derpctl, config):
+    """What it does to an order is said to who exports for it, and to nobody else."""
+    ended = derpctl("--config", config, "map", "export", "-f", "headscale")
+    assert ended.code == 0
+    assert ended.err == (
+        "derpctl: DM023: Regions.900.Nodes: 2 nodes, which headscale shuffles each time"
+        " that it reads its map, so that every client of the region reconnects; turn"
+        " derp.auto_update_enabled off there, or keep to one node\n"
+    )
+    assert derpctl("--config", config, "map", "export", "-f", "derpmap").err == ""
+
+
+def test_a_trial_is_quiet(derpctl, beside, configured):
+    """Nodes on loopback share an address of no interest, and are meant to be there."""
+    found = {}
+    for port, name in enumerate(("900a", "900b", "900c"), 8443):
+        here = {"HostName": "127.0.0.1", "IPv4": "127.0.0.1", "DERPPort": port}
+        standin = AdminStandIn(name, entry=here | {"STUNPort": port})
+        found[f"_{name}"] = beside.start(admin(standin))
+    ended = derpctl("--config", configured(**found), "map", "export")
+    assert (ended.code, ended.out.count("127.0.0.1"), ended.err) == (0, 6, "")
 
 
 def test_a_dead_node_makes_no_map(derpctl, beside, configured):

@@ -12,7 +12,7 @@ from tests.ctl.standins import AdminStandIn, admin
 SOUND = """\
 {"Regions": {"900": {"RegionID": 900, "RegionCode": "demo", "RegionName": "Demo",
 "Nodes": [{"Name": "900a", "RegionID": 900, "HostName": "a",
-"IPv4": "192.0.2.1"}]}}}
+"IPv4": "8.8.8.8"}]}}}
 """
 
 
@@ -38,7 +38,7 @@ def test_sound(lint):
 
 def test_warnings(lint):
     """They are shown, and 0."""
-    ended = lint(SOUND.replace('"192.0.2.1"', '""'))
+    ended = lint(SOUND.replace('"8.8.8.8"', '""'))
     assert ended.code == 0
     assert "DM009" in ended.out
     assert ended.err.endswith("map.json: 1 warning\n")
@@ -75,6 +75,46 @@ def test_system_ids(lint):
     assert lint(text, "--allow-system-ids").out == ""
 
 
+def test_insecure(lint):
+    """What only tests may have is an error, and a warning to who says so."""
+    text = SOUND.replace('"IPv4"', '"InsecureForTests": true, "IPv4"')
+    ended = lint(text, "-o", "json")
+    (item,) = json.loads(ended.out)["items"]
+    assert (ended.code, item["rule"], item["severity"]) == (7, "DM012", "error")
+    ended = lint(text, "--allow-insecure", "-o", "json")
+    (item,) = json.loads(ended.out)["items"]
+    assert (ended.code, item["rule"], item["severity"]) == (0, "DM012", "warning")
+    assert (item["path"], item["line"]) == ("Regions.900.Nodes[0].InsecureForTests", 3)
+
+
+def test_infos(lint):
+    """They are shown, and 0."""
+    ended = lint(SOUND.replace("8.8.8.8", "127.0.0.1"))
+    assert ended.code == 0
+    assert (
+        ended.out
+        == """\
+LINE  RULE   SEVERITY  PATH               MESSAGE
+   2  DM019  info      Regions.900.Nodes  all addresses are on loopback, so that only \
+clients on the
+                                          node's own machine reach it; right for a \
+trial, else give
+                                          public ones
+"""
+    )
+    assert ended.err.endswith("map.json: 1 info\n")
+
+
+def test_target(lint):
+    """Plain JSON may be headscale's, too."""
+    text = SOUND.replace("900", "999")
+    assert lint(text).out == ""
+    assert lint(text, "--target", "tailscale").out == ""
+    ended = lint(text, "--target", "headscale")
+    assert (ended.code, "DM022  warning" in ended.out) == (0, True)
+    assert lint(text, "--target", "x").code == 2
+
+
 def test_yaml_by_name(lint):
     """JSON is YAML where the name says so, and headscale wants lower case."""
     ended = lint(SOUND, "-o", "json", name="map.yml")
@@ -105,6 +145,29 @@ def test_hostile_names(lint):
     assert (ended.code, "DM004" in ended.out) == (0, True)
     assert "\x1b" not in ended.out
     ended.out.encode()
+
+
+HALVES = r"""
+regions:
+  "\ud800":
+    Nodes: []
+  900:
+    nodes:
+      - {name: "\ud800", ipv4: "\udfff"}
+"""
+
+
+def test_half_a_character(lint):
+    """YAML may name half a surrogate pair; -o json ended in a traceback."""
+    ended = lint(HALVES, "-o", "json", name="map.yaml")
+    items = json.loads(ended.out)["items"]
+    assert [item["rule"] for item in items] == ["DM024", "DM025"]
+    assert items[0]["path"] == "regions.\ud800.Nodes"
+    ended.out.encode()
+    text = HALVES.replace("Nodes", "nodes").replace(r'"\ud800":', "901:")
+    ended = lint(text, "-o", "json", name="map.yaml")
+    names = [one for one in json.loads(ended.out)["items"] if one["rule"] == "DM004"]
+    assert names[0]["message"].startswith("\ufffd is not region and letter")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,15 @@ def anchors(text):
     return [heading.replace(" ", "-") for heading in plain]
 
 
+def test_the_rules_for_maps_are_described_whole():
+    """Every rule of `map lint` has its row, and no row is without a rule."""
+    text = (ROOT / "docs/reference/map-rules.md").read_text("utf-8")
+    sources = [*(ROOT / "ctl/derpctl/map").rglob("*.py")]
+    code = "".join(source.read_text("utf-8") for source in sources)
+    rows = re.findall(r"^\| (DM\d{3}) ", text, re.MULTILINE)
+    assert rows == sorted(set(re.findall(r'"(DM\d{3})"', code)))
+
+
 def test_the_admin_api_is_described_whole():
     """Every path that the admin listener answers is on its page."""
     text = (ROOT / "docs/reference/admin-api.md").read_text("utf-8")

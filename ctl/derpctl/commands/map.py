@@ -1,7 +1,6 @@
 """`derpctl map …`."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +29,13 @@ class Format(StrEnum):
     HEADSCALE = "headscale"
 
 
+class Consumer(StrEnum):
+    """Who hands the map to clients."""
+
+    TAILSCALE = "tailscale"
+    HEADSCALE = "headscale"
+
+
 @app.command()
 def export(
     context: typer.Context,
@@ -51,8 +57,9 @@ def export(
 
     All nodes must answer, those too that only the others know of: a map without the
     one that is down would take it from every client. Who was taken out of the
-    region is not in it. The same region prints the same bytes. Exits 7 when the map
-    would not work, as `map lint` says; nothing is printed then.
+    region is not in it. The same region prints the same bytes. What `map lint` warns
+    of is on stderr; what it says for information, as of a trial on loopback, is not.
+    Exits 7 when the map would not work; nothing is printed then.
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
@@ -65,7 +72,7 @@ def export(
     settings = settings_of(context, timeout=timeout)
     config = load_ctl_config(settings.config)
     found = asyncio.run(collect(config, timeout=settings.timeout))
-    for finding in check(found):
+    for finding in check(found, form.value):
         typer.echo(f"derpctl: {finding}", err=True)
     typer.echo(render(found, form.value, fragment=fragment), nl=False)
 
@@ -86,21 +93,39 @@ def lint(
             "--allow-system-ids", help="Do not mind regions outside 900 to 999."
         ),
     ] = False,
+    allow_insecure: Annotated[
+        bool,
+        typer.Option(
+            "--allow-insecure", help="Only warn of what tests alone may have in it."
+        ),
+    ] = False,
+    target: Annotated[
+        Consumer | None,
+        typer.Option(
+            "--target",
+            help="Who hands it out. Default: headscale for YAML, else tailscale.",
+        ),
+    ] = None,
     output: OutputOption = None,
 ) -> None:
     """Say what is wrong with a map, though clients would read it.
 
-    Exits 7 when something is an error; warnings alone exit 0.
+    Exits 7 when something is an error; warnings and infos alone exit 0.
     """
     from derpctl import documents  # noqa: PLC0415 - see commands/__init__.py
     from derpctl.exits import Exit  # noqa: PLC0415
     from derpctl.map import lint as rules  # noqa: PLC0415
     from derpctl.map.source import judge  # noqa: PLC0415
+    from derpctl.sources import is_yaml, read_text  # noqa: PLC0415
 
     settings = settings_of(context, output)
-    text = _read(file)
-    is_yaml = Path(file).suffix in {".yaml", ".yml"}
-    found = judge(text, is_yaml=is_yaml, allow_system_ids=allow_system_ids)
+    text = read_text(file)
+    terms = rules.Terms(
+        allow_system_ids=allow_system_ids,
+        allow_insecure=allow_insecure,
+        target=None if target is None else rules.Target(target),
+    )
+    found = judge(text, is_yaml=is_yaml(file), terms=terms)
     if settings.as_json:
         items = [finding.members() for finding in found.findings]
         report = documents.document(
@@ -116,23 +141,62 @@ def lint(
         raise typer.Exit(Exit.INVALID)
 
 
-def _read(file: str) -> str:
-    """Read a file, or standard input.
+@app.command()
+def diff(  # noqa: PLR0913 - options of a command line
+    context: typer.Context,
+    before: Annotated[
+        str,
+        typer.Argument(metavar="A", help="A file, -, a URL, or cluster."),
+    ],
+    after: Annotated[str, typer.Argument(metavar="B", help="The same; what is new.")],
+    *,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 8 when there are differences.")
+    ] = False,
+    ignore_order: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-order", help="Nodes of a region in another order are the same."
+        ),
+    ] = False,
+    output: OutputOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Say what differs between two maps, and whose clients would reconnect.
 
-    Raises:
-        CtlError: There is none, or it is not text.
+    A and B are each a file or a URL (DERPMap JSON, a policy, headscale's YAML), - for
+    standard input, or the word cluster for what `map export` would print. Clients
+    drop their connection to a region, and measure anew, on any difference inside it.
+    Exits 0 with differences, too, unless told otherwise.
     """
-    import sys  # noqa: PLC0415
+    import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
-    from derpctl.errors import CtlError  # noqa: PLC0415
+    from derpctl import documents  # noqa: PLC0415
     from derpctl.exits import Exit  # noqa: PLC0415
+    from derpctl.map.diff import diff as compare  # noqa: PLC0415
+    from derpctl.map.lint import printable  # noqa: PLC0415
+    from derpctl.sources import STANDARD_INPUT, Source  # noqa: PLC0415
 
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as exc:
-        reason, hint = (exc.strerror or "unreadable").lower(), "check path and mode"
-        raise CtlError(file, reason, hint, Exit.CONFIG) from exc
-    except UnicodeDecodeError as exc:
-        reason, hint = f"not text: byte {exc.start}", "give a text file, in UTF-8"
-        raise CtlError(file, reason, hint, Exit.INVALID) from exc
+    if before == after == STANDARD_INPUT:
+        message = "only one of both can be standard input"
+        raise typer.BadParameter(message, param_hint="B")
+    settings = settings_of(context, output, timeout)
+    old, new = (
+        asyncio.run(source.get(settings.config, timeout=settings.timeout))
+        for source in (Source(before), Source(after))
+    )
+    found = compare(old, new, ignore_order=ignore_order)
+    if settings.as_json:
+        report = documents.document(
+            "MapDiff",
+            before=Source(before).shown,
+            after=Source(after).shown,
+            reconnecting=found.reconnecting,
+            items=[change.members() for change in found.changes],
+        )
+        typer.echo(documents.pretty(report))
+    else:
+        for line in found.lines():
+            typer.echo(printable(line))
+    if exit_code and found.changes:
+        raise typer.Exit(Exit.DIFFERENT)

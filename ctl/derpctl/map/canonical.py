@@ -37,17 +37,18 @@ def _object(value: object) -> Tree:
         raise TypeError(value)
     tree: Tree = {}
     for item in fields(value):
-        found = _plain(getattr(value, item.name))
+        found = plain(getattr(value, item.name))
         if item.metadata["always"] or found not in (None, 0, "", {}):
             tree[str(item.metadata["json"])] = found
     return tree
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """Give any part of a map as JSON has it."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(value[key]) for key in sorted(value)}
+        return {str(key): plain(value[key]) for key in sorted(value)}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if is_dataclass(value):
         return _object(value)
     if isinstance(value, float) and value.is_integer():

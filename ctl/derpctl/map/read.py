@@ -1,6 +1,8 @@
 """Reads a map from JSON, as strict and as lenient as Go's decoder."""
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from types import MappingProxyType
@@ -12,6 +14,8 @@ from derpctl.map.model import DerpMap, HomeParams, Node, Region
 
 _Struct = TypeVar("_Struct", Node, Region, HomeParams, DerpMap)
 _Reader = Callable[[str, object], object]
+_INT64 = range(-(1 << 63), 1 << 63)
+_NUMBER_KEY = re.compile(r"[+-]?[0-9]{1,100}")  # as Go's ParseInt takes it
 
 
 def parse_derp_map(text: str) -> DerpMap:
@@ -73,19 +77,28 @@ _ZEROS: Mapping[str, object] = {"name": "", "region_id": 0, "host_name": ""}
 def _text(path: str, value: object) -> str:
     if not isinstance(value, str):
         raise BadMap(path, value, "not text")
-    return value
+    # Go, too, takes half a surrogate pair for U+FFFD; no terminal would show it.
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _integer(path: str, value: object) -> int:
     if type(value) is not int:  # Python's bool is an int, Go's is not
         raise BadMap(path, value, "not a whole number, written without a point")
+    if value not in _INT64:
+        raise BadMap(path, value, "a number of more than 64 bits")
     return value
 
 
 def _number(path: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadMap(path, value, "not a number")
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # an integer may have any number of digits
+        found = math.inf
+    if not math.isfinite(found):
+        raise BadMap(path, value, "not a number that fits 64 bits")
+    return found
 
 
 def _flag(path: str, value: object) -> bool:
@@ -129,7 +142,7 @@ def _by_number(path: str, value: object) -> Iterator[tuple[int, object]]:
         raise BadMap(path, value, "not an object")
     for key, item in value.items():
         text = str(key)
-        if not text.removeprefix("-").isdecimal():
+        if not _NUMBER_KEY.fullmatch(text) or int(text) not in _INT64:
             raise BadMap(path, text, "a region's key is its number")
         yield int(text), item
 

@@ -13,7 +13,7 @@ import yaml
 
 from derpctl.map.errors import BadMap
 from derpctl.map.hujson import Located, parse_hujson
-from derpctl.map.lint import Finding, Severity, lint
+from derpctl.map.lint import Finding, Severity, Target, Terms, lint
 from derpctl.map.model import DerpMap, HomeParams, Node, Region
 from derpctl.map.read import read_derp_map
 
@@ -24,6 +24,10 @@ _STRUCTS = (DerpMap, HomeParams, Region, Node)
 _LARGEST = 1 << 20  # netcheck reads no more
 _MOST_DEEP = 100
 _MOST_VALUES = 200_000
+_MOST_DIGITS = 400
+_INTEGER = "tag:yaml.org,2002:int"
+_TARGETS = {"derpmap": Target.TAILSCALE, "headscale": Target.HEADSCALE}
+"""Who hands a file of a form to clients, if nobody says."""
 
 _NAMES = {
     str(item.metadata["json"]).lower(): str(item.metadata["json"])
@@ -42,23 +46,23 @@ class Judged:
     findings: list[Finding]
 
 
-def judge(text: str, *, is_yaml: bool, allow_system_ids: bool = False) -> Judged:
+_STRICT = Terms()
+
+
+def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
     """Read a file and apply the rules.
 
     Args:
         text: All of it.
         is_yaml: Whether its name says so; YAML is headscale's.
-        allow_system_ids: See `lint`.
+        terms: What the operator says of it.
     """
     is_yaml = is_yaml or not _looks_like_json(text)
     form = "headscale" if is_yaml else "derpmap"
+    if terms.target is None:
+        terms = replace(terms, target=_TARGETS[form])
     try:
-        located = _yaml(text) if is_yaml else parse_hujson(_whole(text))
-        if isinstance(located.value, dict) and not is_yaml:
-            member = next((key for key in located.value if key.lower() == _MEMBER), "")
-            if member:
-                form = "acl"
-                located = _below(located, member)
+        form, located = _locate(text, is_yaml=is_yaml)
     except BadMap as exc:
         return Judged(form, [_unreadable(exc, {})])
     findings = [*_too_large(text), *_no_map(located.value)]
@@ -69,9 +73,45 @@ def judge(text: str, *, is_yaml: bool, allow_system_ids: bool = False) -> Judged
         derp_map = read_derp_map(located.value)
     except BadMap as exc:
         return Judged(form, [*findings, _unreadable(exc, located.lines)])
-    for finding in lint(derp_map, allow_system_ids=allow_system_ids):
+    for finding in lint(derp_map, terms):
         findings.append(replace(finding, line=_line(located.lines, finding.path)))
     return Judged(form, findings)
+
+
+def read_any(text: str, *, is_yaml: bool) -> DerpMap:
+    """Read a map from any of the forms, without a judgement.
+
+    Args:
+        text: All of it.
+        is_yaml: Whether its name says so; YAML is read as headscale reads it.
+
+    Raises:
+        BadMap: There is none in it.
+    """
+    for finding in _too_large(text):
+        raise BadMap("", text[:20], finding.message)
+    form, located = _locate(text, is_yaml=is_yaml or not _looks_like_json(text))
+    if form == "headscale":
+        located = _as_go_spells(located)
+    for finding in _no_map(located.value):
+        raise BadMap("", located.value, finding.message)
+    return read_derp_map(located.value)
+
+
+def _locate(text: str, *, is_yaml: bool) -> tuple[str, Located]:
+    """Find the map in a file; also say in which form it is.
+
+    Raises:
+        BadMap: It is not of that form at all.
+    """
+    if is_yaml:
+        return "headscale", _yaml(text)
+    located = parse_hujson(_whole(text))
+    if isinstance(located.value, dict):
+        member = next((key for key in located.value if key.lower() == _MEMBER), "")
+        if member:
+            return "acl", _below(located, member)
+    return "derpmap", located
 
 
 def _looks_like_json(text: str) -> bool:
@@ -178,14 +218,27 @@ def _note(
         reason = f"more than {_MOST_DEEP} levels or {_MOST_VALUES} values"
         raise BadMap(where, path[:40], reason)
     lines[path.lower()] = node.start_mark.line + 1
+    _check_digits(node)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            _check_digits(key)
             name = f"{path}.{key.value}".lstrip(".")
             _note(value, name, lines, deep + 1, seen)
             lines[name.lower()] = key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
             _note(item, f"{path}[{number}]", lines, deep + 1, seen)
+
+
+def _check_digits(node: yaml.Node) -> None:
+    """Refuse an integer that Python reads, in base 16 say, but would not write.
+
+    Raises:
+        BadMap: It is one.
+    """
+    if node.tag == _INTEGER and len(node.value) > _MOST_DIGITS:
+        where = f"line {node.start_mark.line + 1}"
+        raise BadMap(where, node.value[:20], f"more than {_MOST_DIGITS} digits")
 
 
 def _wrong_case(

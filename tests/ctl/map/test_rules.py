@@ -1,18 +1,24 @@
 """The rules for maps: each has a map that breaks it, and its nearest that does not."""
 
+import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from derpctl.map.lint import Severity, has_errors, lint, summary
-from derpctl.map.model import DerpMap, Node, Region
+from derpctl.map.lint import Severity, Target, Terms, has_errors, lint, summary
+from derpctl.map.model import DerpMap, HomeParams, Node, Region
+from tests.ctl.map.drawn import maps
 
 
 PIN = f"sha256-raw:{'ab' * 32}"
 
 NODE = Node(
-    name="900a", region_id=900, host_name="a.example.net", ipv4="192.0.2.1", ipv6="none"
+    name="900a", region_id=900, host_name="a.example.net", ipv4="8.8.8.8", ipv6="none"
 )
+OTHER = replace(NODE, name="900b", ipv4="8.8.4.4")
+THIRD = replace(NODE, name="900c", ipv4="9.9.9.9")
 
 
 def region(*nodes: Node, key: int = 900, **more: object) -> DerpMap:
@@ -33,15 +39,45 @@ def elsewhere(key: int) -> DerpMap:
 
 def twins(name: str) -> DerpMap:
     """Make a map of two regions, with a node in each."""
-    other = replace(NODE, name=name, region_id=901)
+    other = replace(OTHER, name=name, region_id=901)
+    return both(region(NODE), region(other, key=901, region_code="other"))
+
+
+def both(*found: DerpMap) -> DerpMap:
+    """Put the regions of maps into one."""
     return DerpMap(
-        regions=dict(region(NODE).regions) | dict(region(other, key=901).regions)
+        regions={key: one for part in found for key, one in part.regions.items()}
     )
 
 
-def found(derp_map: DerpMap) -> set[tuple[str, str]]:
+def scored(number: int, score: float, *, omit: bool = False) -> DerpMap:
+    """Make a map of two regions with a score."""
+    params = HomeParams(region_score={number: score})
+    return replace(twins("901a"), home_params=params, omit_default_regions=omit)
+
+
+def relays(count: int) -> DerpMap:
+    """Make a map of one region with so many relays, and one node that is none."""
+    nodes = [
+        replace(NODE, name=f"900n{number}", ipv4=f"8.8.8.{number}")
+        for number in range(count)
+    ]
+    return region(*nodes, replace(THIRD, stun_only=True))
+
+
+def two(**more: object) -> DerpMap:
+    """Make a map of two nodes; the second is well but for this."""
+    return region(NODE, replace(OTHER, **more), THIRD)
+
+
+def omitting(derp_map: DerpMap) -> DerpMap:
+    """Leave out the regions of Tailscale."""
+    return replace(derp_map, omit_default_regions=True)
+
+
+def found(derp_map: DerpMap, **terms: object) -> set[tuple[str, str]]:
     """Give what fired: the rule, and how bad it is."""
-    return {(one.rule, one.severity.value) for one in lint(derp_map)}
+    return {(one.rule, one.severity.value) for one in lint(derp_map, Terms(**terms))}
 
 
 BREAKS = [
@@ -86,6 +122,125 @@ BREAKS = [
     ("DM010", "error", node(cert_name=PIN.upper()), node(cert_name=PIN)),
     ("DM010", "error", node(cert_name=PIN[:-1]), node(cert_name="b.example.net")),
     ("DM010", "error", node(cert_name=f"{PIN}0"), node(cert_name="")),
+    ("DM012", "error", node(insecure_for_tests=True), node(cert_name=PIN)),
+    ("DM012", "error", node(stun_test_ip="127.0.0.1"), node(stun_test_ip="")),
+    ("DM013", "error", node(can_port80=True, ipv4=""), node(can_port80=True)),
+    (
+        "DM013",
+        "error",
+        node(can_port80=True, ipv4="none", ipv6="2606:4700::1"),
+        node(ipv4="none", ipv6="2606:4700::1"),
+    ),
+    ("DM014", "warning", two(ipv4="8.8.8.8"), two()),
+    (
+        "DM014",
+        "warning",
+        two(ipv4="8.8.8.8", derp_port=8443, stun_port=-1),
+        two(ipv4="none", ipv6="2606:4700::1"),
+    ),
+    (
+        "DM014",
+        "warning",
+        two(ipv4="8.8.8.8", stun_only=True),
+        two(ipv4="8.8.8.8", stun_only=True, stun_port=3479),
+    ),
+    (
+        "DM014",
+        "warning",
+        region(
+            replace(NODE, ipv6="2606:4700::1"),
+            replace(OTHER, ipv6="2606:4700:0:0::1"),
+        ),
+        region(
+            replace(NODE, ipv6="2606:4700::1"),
+            replace(OTHER, ipv6="2606:4700::2"),
+        ),
+    ),
+    (
+        "DM014",
+        "warning",
+        region(
+            NODE, replace(OTHER, ipv4="127.0.0.1"), replace(THIRD, ipv4="127.0.0.1")
+        ),
+        region(
+            replace(OTHER, ipv4="127.0.0.1"),
+            replace(THIRD, ipv4="127.0.0.1", derp_port=8443, stun_port=3479),
+        ),
+    ),
+    (
+        "DM015",
+        "warning",
+        both(region(NODE), region(OTHER, key=901)),
+        both(region(NODE), region(OTHER, key=901, region_code="other")),
+    ),
+    ("DM015", "warning", region(NODE, region_code="Demo"), region(NODE)),
+    ("DM015", "warning", region(NODE, region_code=""), region(NODE, region_code="0")),
+    (
+        "DM015",
+        "warning",
+        region(NODE, region_code="a" * 33),
+        region(NODE, region_code="a" * 32),
+    ),
+    ("DM015", "warning", region(NODE, region_name=""), region(NODE, region_name="n")),
+    (
+        "DM016",
+        "warning",
+        region(NODE, avoid=True),
+        region(NODE, no_measure_no_home=True),
+    ),
+    ("DM017", "warning", scored(900, 0), scored(900, 1)),
+    ("DM017", "warning", scored(900, -1), scored(900, 0.1)),
+    ("DM017", "warning", scored(900, 10.5), scored(900, 10)),
+    ("DM017", "warning", scored(900, 0.09), scored(901, 0.5)),
+    ("DM017", "warning", scored(900, math.nan), scored(900, 2)),
+    ("DM017", "warning", scored(902, 1), scored(901, 1)),
+    ("DM017", "warning", scored(1, 1, omit=True), scored(1, 1)),
+    ("DM018", "warning", omitting(node()), omitting(twins("901a"))),
+    ("DM018", "warning", omitting(DerpMap()), DerpMap()),
+    ("DM018", "warning", omitting(node()), node()),
+    ("DM019", "warning", node(ipv4="10.0.0.1"), node(ipv4="11.0.0.1")),
+    ("DM019", "warning", node(ipv4="100.64.0.1"), node(ipv4="100.63.255.255")),
+    ("DM019", "warning", node(ipv4="169.254.0.1"), node(ipv4="169.253.0.1")),
+    ("DM019", "warning", node(ipv4="192.0.2.1"), node(ipv4="192.0.3.1")),
+    ("DM019", "warning", node(ipv4="224.0.0.1"), node(ipv4="none", ipv6="")),
+    ("DM019", "warning", node(ipv6="fd7a:115c:a1e0::1"), node(ipv6="2606:4700::1")),
+    ("DM019", "warning", node(ipv6="fe80::1%eth0"), node(ipv6="2606:4700::1")),
+    ("DM019", "warning", node(ipv6="::ffff:8.8.8.8"), node(ipv6="2606:4700::1")),
+    ("DM019", "warning", two(ipv4="127.0.0.1"), two()),
+    ("DM019", "info", node(ipv4="127.0.0.1"), node()),
+    ("DM019", "info", node(ipv4="127.9.0.1", ipv6="::1"), node()),
+    ("DM020", "warning", relays(7), relays(6)),
+    ("DM020", "info", relays(2), relays(1)),
+    ("DM020", "info", relays(2), relays(3)),
+    (
+        "DM026",
+        "warning",
+        region(NODE, latitude=50.0),
+        region(NODE, latitude=50.0, longitude=14.0),
+    ),
+    (
+        "DM026",
+        "warning",
+        region(NODE, longitude=14.0),
+        region(NODE, latitude=0.001, longitude=14.0),
+    ),
+    (
+        "DM026",
+        "warning",
+        region(NODE, latitude=90.1, longitude=14.0),
+        region(NODE, latitude=90.0, longitude=-180.0),
+    ),
+    (
+        "DM026",
+        "warning",
+        region(NODE, latitude=-50.0, longitude=180.1),
+        region(NODE),
+    ),
+]
+
+FOR_HEADSCALE = [
+    ("DM022", elsewhere(999), elsewhere(998)),
+    ("DM023", two(), node()),
 ]
 
 
@@ -101,10 +256,136 @@ def test_a_sound_map():
     assert lint(twins("901a")) == []
 
 
+@pytest.mark.parametrize(("rule", "broken", "sound"), FOR_HEADSCALE)
+def test_rules_of_headscale(rule, broken, sound):
+    """They are for its maps alone."""
+    assert (rule, "warning") in found(broken, target=Target.HEADSCALE)
+    assert rule not in {name for name, _ in found(sound, target=Target.HEADSCALE)}
+    for target in (None, Target.TAILSCALE):
+        assert rule not in {name for name, _ in found(broken, target=target)}
+
+
+def test_what_headscale_does_not_know():
+    """It adds no regions to a map, and leaves none out."""
+    terms = Terms(target=Target.HEADSCALE)
+    assert lint(omitting(node()), terms) == []
+    (one,) = lint(scored(1, 1), terms)
+    assert (one.rule, one.path) == ("DM017", "HomeParams.RegionScore.1")
+
+
+def test_insecure():
+    """Who means it is warned."""
+    broken = node(insecure_for_tests=True, stun_test_ip="127.0.0.1")
+    assert found(broken) == {("DM012", "error")}
+    assert found(broken, allow_insecure=True) == {("DM012", "warning")}
+
+
+def test_a_trial():
+    """Three nodes at one address of loopback are one remark."""
+    nodes = [
+        replace(one, ipv4="127.0.0.1", derp_port=port, stun_port=port)
+        for port, one in enumerate((NODE, OTHER, THIRD), 8443)
+    ]
+    assert found(region(*nodes)) == {("DM019", "info")}
+
+
+def said(derp_map: DerpMap, **terms: object) -> list[str]:
+    """Give all findings as they are printed."""
+    return [str(one) for one in lint(derp_map, Terms(**terms))]
+
+
+def test_words():
+    """What is there, why it will not do, what would."""
+    broken = replace(
+        region(
+            replace(NODE, insecure_for_tests=True, stun_test_ip="127.0.0.1"),
+            replace(OTHER, ipv4="8.8.8.8", derp_port=8443, stun_port=-1),
+            replace(THIRD, ipv4="10.0.0.1", derp_port=8443, can_port80=True),
+            replace(THIRD, name="900d", ipv4="10.0.0.1", derp_port=8443, stun_port=-1),
+            replace(THIRD, name="900e", ipv4="none", ipv6="", can_port80=True),
+            region_code="Hong Kong",
+            region_name="",
+            avoid=True,
+            latitude=91.0,
+        ),
+        home_params=HomeParams(region_score={900: 50.0, 901: 1.0, 1: 0.0}),
+        omit_default_regions=True,
+    )
+    assert said(broken) == [
+        "DM017: HomeParams.RegionScore.1: 0 is for a region that is not in the map;"
+        " correct the number",
+        "DM017: HomeParams.RegionScore.900: latencies count times 50, so that measuring"
+        " hardly matters; keep to 0.1 to 10",
+        "DM017: HomeParams.RegionScore.901: 1 is for a region that is not in the map;"
+        " correct the number",
+        "DM012: Regions.900.Nodes[0].InsecureForTests: true, so that clients take any"
+        " certificate, and anybody on the way may be the relay; pin it instead:"
+        " CertName sha256-raw:…",
+        "DM012: Regions.900.Nodes[0].STUNTestIP: '127.0.0.1' is measured instead of the"
+        " node, as only tests want it; take STUNTestIP out",
+        "DM013: Regions.900.Nodes[4].CanPort80: true without an IPv4 address, which is"
+        " where clients look for captive portals; give IPv4, or take CanPort80 out",
+        "DM014: Regions.900.Nodes[1].IPv4: 8.8.8.8 is the address of"
+        " Regions.900.Nodes[0] too, so that both are lost together; give each its own",
+        "DM014: Regions.900.Nodes[3].IPv4: 10.0.0.1, relay port 8443, is"
+        " Regions.900.Nodes[2]'s too, so that one server counts as two; give each its"
+        " own, or take one out",
+        "DM015: Regions.900.RegionCode: 'Hong Kong' is awkward to type and to label"
+        " with; use 1 to 32 of a to z, 0 to 9 and -",
+        "DM015: Regions.900.RegionName: the region has no name, which is what clients"
+        " show to people; give it one",
+        "DM016: Regions.900.Avoid: true, which is deprecated and not the same to all"
+        " clients; set NoMeasureNoHome instead, if nobody shall be at home there",
+        "DM019: Regions.900.Nodes[2].IPv4: 10.0.0.1 is private, so that clients"
+        " elsewhere do not reach it; give the public address",
+        "DM019: Regions.900.Nodes[3].IPv4: 10.0.0.1 is private, so that clients"
+        " elsewhere do not reach it; give the public address",
+        "DM026: Regions.900.Latitude: 91 is not in -90 to 90; give degrees",
+        "DM026: Regions.900.Longitude: Latitude is 91, but Longitude is not set, and 0"
+        " is the same; give both, if only nearly 0, or none",
+        "DM018: omitDefaultRegions: true, and clients have one region with none beside"
+        " it if it is lost; add another, or keep Tailscale's",
+    ]
+
+
+_terms = st.builds(
+    Terms,
+    allow_system_ids=st.booleans(),
+    allow_insecure=st.booleans(),
+    target=st.none() | st.sampled_from(Target),
+)
+
+
+@given(maps(st.floats()), _terms)
+def test_any_map(derp_map: DerpMap, terms: Terms):
+    """Whatever is in it, findings come out, each with a place and words."""
+    for one in lint(derp_map, terms):
+        assert one.path.split(".")[0] in {"HomeParams", "Regions", "omitDefaultRegions"}
+        assert one.message
+        assert str(one).isprintable()
+
+
+@given(maps(st.floats()))
+def test_leave_only_makes_milder(derp_map: DerpMap):
+    """What is allowed never adds a finding, and takes no error but its own away."""
+    strict = lint(derp_map)
+    mild = lint(derp_map, Terms(allow_system_ids=True, allow_insecure=True))
+    assert {(one.rule, one.path) for one in mild} <= {
+        (one.rule, one.path) for one in strict
+    }
+    errors = {(one.rule, one.path) for one in strict if one.severity is Severity.ERROR}
+    assert {
+        rule
+        for rule, _ in errors
+        - {(one.rule, one.path) for one in mild if one.severity is Severity.ERROR}
+    } <= {"DM012"}
+
+
 def test_system_ids():
     """Somebody who may have them is not warned, but numbers end all the same."""
-    assert lint(elsewhere(1), allow_system_ids=True) == []
-    assert has_errors(lint(elsewhere(65_536), allow_system_ids=True))
+    terms = Terms(allow_system_ids=True)
+    assert lint(elsewhere(1), terms) == []
+    assert has_errors(lint(elsewhere(65_536), terms))
 
 
 def test_finding():
@@ -126,4 +407,5 @@ def test_summary():
     assert summary(warned) == "2 warnings"
     assert summary(broken + warned) == "1 error, 2 warnings"
     assert (has_errors(warned), has_errors(broken)) == (False, True)
+    assert summary(lint(relays(2))) == "1 info"
     assert warned[0].severity is Severity.WARNING

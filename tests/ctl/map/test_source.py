@@ -1,10 +1,17 @@
 """Maps in what people keep them in: which form it is, what is wrong, in which line."""
 
+import contextlib
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from derpctl.map.source import Judged, judge
+from derpctl.map.canonical import canonical_json
+from derpctl.map.errors import BadMap
+from derpctl.map.lint import Target, Terms, lint
+from derpctl.map.source import Judged, judge, read_any
+from tests.ctl.map.drawn import maps
 
 
 HUJSON = """\
@@ -18,7 +25,7 @@ HUJSON = """\
         {
           "Name": "900a", "RegionID": 900,
           "HostName": "a:443",
-          "IPv4": "192.0.2.1",
+          "IPv4": "8.8.8.8",
         },
       ],
     },
@@ -37,7 +44,7 @@ regions:
       - name: 900a
         regionid: 900
         hostname: a:443
-        ipv4: 192.0.2.1
+        ipv4: 8.8.8.8
 """
 
 SAME_KEYS = "".join(
@@ -85,6 +92,48 @@ def test_wrong_case():
     assert judged("Regions: {}")[1][0] == ("DM024", 1)
 
 
+MANY = """\
+{"Regions": {"999": {"RegionID": 999, "RegionCode": "demo", "RegionName": "Demo",
+"Nodes": [{"Name": "999a", "RegionID": 999, "HostName": "a", "IPv4": "8.8.8.8"},
+{"Name": "999b", "RegionID": 999, "HostName": "b", "IPv4": "8.8.4.4"},
+{"Name": "999c", "RegionID": 999, "HostName": "c", "IPv4": "9.9.9.9",
+"InsecureForTests": true}]}},
+"HomeParams": {"RegionScore": {"900": 1}},
+"OmitDefaultRegions": true}
+"""
+
+
+def test_lines_of_all_parts():
+    """Scores and members of the map have theirs, too."""
+    assert judged(MANY) == ("derpmap", [("DM017", 6), ("DM012", 5), ("DM018", 7)])
+
+
+def test_who_hands_it_out():
+    """YAML is headscale's, unless somebody says whose it is."""
+    lower = MANY.lower()
+    rules = {
+        (is_yaml, target): {
+            one.rule
+            for one in judge(
+                lower if is_yaml else MANY, is_yaml=is_yaml, terms=Terms(target=target)
+            ).findings
+        }
+        for is_yaml in (True, False)
+        for target in (None, *Target)
+    }
+    assert rules[True, None] == rules[True, Target.HEADSCALE]
+    assert rules[False, None] == rules[False, Target.TAILSCALE]
+    theirs = {"DM022", "DM023"}
+    assert {key: found & theirs for key, found in rules.items()} == {
+        (True, None): theirs,
+        (True, Target.TAILSCALE): set(),
+        (True, Target.HEADSCALE): theirs,
+        (False, None): set(),
+        (False, Target.TAILSCALE): set(),
+        (False, Target.HEADSCALE): theirs,
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "form", "line"),
     [
@@ -103,6 +152,12 @@ def test_wrong_case():
         ("a: !!bool x", "headscale", 1),
         ("a: !!timestamp x", "headscale", 1),
         ("a: 2026-99-99", "headscale", 1),
+        (f"a: 0x{'f' * 5_000}", "headscale", 1),
+        (f"\n0x{'f' * 5_000}: a", "headscale", 2),
+        (f'{{"Regions": {{"{"9" * 5_000}": {{}}}}}}', "derpmap", 1),
+        (f'{{"Regions": {{"9": {{"RegionID": {"9" * 20}}}}}}}', "derpmap", 1),
+        (f'{{"Regions": {{"9": {{"Latitude": {"9" * 399}}}}}}}', "derpmap", 1),
+        ('{"Regions": {"9": {"Latitude": 1e999}}}', "derpmap", 1),
         (SAME_KEYS, "headscale", 1),
     ],
 )
@@ -122,6 +177,52 @@ def test_too_large():
     room = (1 << 20) - len(text)
     assert judged(text + " " * room) == ("derpmap", [])
     assert judged(text + " " * (room + 1)) == ("derpmap", [("DM025", 1)])
+
+
+@pytest.mark.parametrize(
+    ("text", "is_yaml"),
+    [
+        (HUJSON, False),
+        (f'{{"acls": [],\n"derpMap":\n{HUJSON}}}', False),
+        (f'"derpMap":\n{HUJSON},', False),
+        (YAML, False),
+        (YAML, True),
+    ],
+)
+def test_read_any(text, is_yaml):
+    """The map is the same, whatever it is kept in."""
+    found = read_any(text, is_yaml=is_yaml)
+    (region,) = found.regions.values()
+    (node,) = region.nodes
+    assert (region.region_id, region.region_code) == (900, "demo")
+    assert (node.name, node.host_name, node.ipv4) == ("900a", "a:443", "8.8.8.8")
+
+
+def test_read_any_as_headscale():
+    """What it leaves out is not there, and nothing at all is no map."""
+    text = YAML.replace("hostname: a:443", "HostName: a")
+    assert read_any(text, is_yaml=True).regions[900].nodes[0].host_name == ""
+    with pytest.raises(BadMap, match=r"there is no map in it"):
+        read_any(YAML.replace("regions:", "Regions:"), is_yaml=True)
+
+
+@given(maps(st.floats(allow_nan=False, allow_infinity=False)))
+def test_any_map_in_a_file(derp_map):
+    """A file is judged as what is in it, and each finding has a line of the file."""
+    text = canonical_json(derp_map)
+    again = read_any(text, is_yaml=False)
+    found = judge(text, is_yaml=False).findings
+    assert again.regions == derp_map.regions
+    assert [replace(one, line=None) for one in found] == lint(again)
+    last = text.count("\n")
+    assert all(one.line and 1 <= one.line <= last for one in found)
+
+
+@given(st.text() | st.text("{}[]\",:/*-&!<>|\n \t#0aeE.'%@?"), st.booleans())
+def test_read_any_text(text: str, is_yaml: bool):
+    """It is a map, or a `BadMap`, and nothing else."""
+    with contextlib.suppress(BadMap):
+        canonical_json(read_any(text, is_yaml=is_yaml))
 
 
 @given(st.text() | st.text("{}[]\",:/*-&!<>|\n \t#0aeE.'%@?"), st.booleans())
