@@ -13,9 +13,16 @@ MOST = 15.0
 
 def delays(
     uniform: Callable[[float, float], float] = random.uniform,
+    *,
+    most: float = MOST,
 ) -> Iterator[float]:
-    """Yield delays in seconds, for ever: full jitter below a bound that doubles."""
+    """Yield delays in seconds, for ever: full jitter below a bound that doubles.
+
+    Args:
+        uniform: Draws a number between two.
+        most: Seconds that the bound is at most.
+    """
     bound = FIRST
     while True:
         yield uniform(0, bound)
-        bound = min(MOST, bound * 2)
+        bound = min(most, bound * 2)

@@ -41,6 +41,10 @@ EXCESS_RETRY = 60.0
 """Seconds until a peer that announced too much is dialled again, as to take all of it
 again, and then to forget it, costs seconds of CPU."""
 
+LONGEST_WAIT = 4.0
+"""Seconds, at most, until a peer is dialled again: after an outage, however long, it is
+to be linked within 5 s. Source: peers-threats-faults.md 4.4, M3 and M4."""
+
 _MAX_STATE = 4096  # bytes of what a peer says of itself
 
 
@@ -114,7 +118,7 @@ class Link:
         self._plane = plane
         self._relay = relay
         self._now = now
-        self._delays: Iterator[float] = delays()
+        self._delays: Iterator[float] = delays(most=LONGEST_WAIT)
         self._peering: Peering | None = None
         self._sent = (0, 0)
         self._doubts = 0  # attempts in a row that ended as if by the mesh key
@@ -167,7 +171,7 @@ class Link:
         self._doubts = 0
         lasted = now - self.changed if self.state is LinkState.UP else 0.0
         if lasted > STEADY:
-            self._delays = delays()
+            self._delays = delays(most=LONGEST_WAIT)
         self._lose(reason)
         self._set(LinkState.WAITING)
         self.retry = now + next(self._delays)
@@ -181,7 +185,7 @@ class Link:
         """End the connection in good order, to be dialled again: the key is another."""
         self._now = now
         self._doubts = 0
-        self._delays = delays()
+        self._delays = delays(most=LONGEST_WAIT)
         self._lose("another mesh key", abort=False)
         self._set(LinkState.WAITING)
         self.error = ""

@@ -14,7 +14,7 @@ from tests.mesh.link.world import B, C, World
 def world(monkeypatch):
     """The links of a node, whose delays are the longest possible."""
     monkeypatch.setattr(
-        "derpmesh.link.link.delays", lambda: delays(lambda _low, high: high)
+        "derpmesh.link.link.delays", lambda **_: delays(lambda _low, high: high)
     )
     random = SimpleNamespace(urandom=lambda _size: NONCE)
     monkeypatch.setattr("derpmesh.link.link.os", random)

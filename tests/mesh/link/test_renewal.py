@@ -25,7 +25,7 @@ def world(monkeypatch, caplog):
     """Links whose delays are the longest possible."""
     caplog.set_level(logging.INFO)
     longest = lambda _low, high: high  # noqa: E731
-    monkeypatch.setattr("derpmesh.link.link.delays", lambda: delays(longest))
+    monkeypatch.setattr("derpmesh.link.link.delays", lambda **_: delays(longest))
     random = SimpleNamespace(urandom=lambda _size: NONCE)
     monkeypatch.setattr("derpmesh.link.link.os", random)
     return World()
