@@ -187,6 +187,10 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         self._stopped = True
+        state = Path(f"/proc/{self._process.pid}/stat")
+        # The signal is on its way for a moment, in which it would still answer.
+        while state.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let it go on."""
