@@ -31,7 +31,7 @@ from derpnode.errors import ConfigError
 from derpnode.plane.contract import ServerTls
 from derpnode.plane.python.tls import server_context as plane_context
 from derpnode.server import selfsigned
-from derpnode.server.watch import FileWatch, Sleep, sleep_or_wake
+from derpnode.server.watch import FileWatch, Sleep, follow, sleep_or_wake
 
 
 logger = logging.getLogger(__name__)
@@ -363,11 +363,9 @@ class Certificates:
             interval: Seconds between two looks.
             sleep: Waits that long, or until the event is set.
         """
-        while True:
-            await sleep(interval, self.reload)
-            asked = self.reload.is_set()
-            self.reload.clear()
-            self.check(asked=asked)
+        await follow(
+            lambda asked: self.check(asked=asked), self.reload, interval, sleep
+        )
 
     def check(self, *, asked: bool = False) -> None:
         """Look at the files once.

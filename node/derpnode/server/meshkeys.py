@@ -13,7 +13,7 @@ from derpnode.errors import ConfigError, NodeError
 from derpnode.kinds import Kind
 from derpnode.server.identity import find_mesh_key, load_mesh_key, write_atomically
 from derpnode.server.journal import Journal
-from derpnode.server.watch import FileWatch, Sleep, sleep_or_wake
+from derpnode.server.watch import FileWatch, Sleep, follow, sleep_or_wake
 from derpnode.wire.keys import MeshKey
 from derpnode.wire.meshring import MeshRing, Phase
 
@@ -235,11 +235,9 @@ class MeshKeys:
             interval: Seconds between two looks.
             sleep: Waits that long, or until the event is set.
         """
-        while True:
-            await sleep(interval, self.reload)
-            asked = self.reload.is_set()
-            self.reload.clear()
-            self.check(asked=asked)
+        await follow(
+            lambda asked: self.check(asked=asked), self.reload, interval, sleep
+        )
 
     def check(self, *, asked: bool = False) -> None:
         """Look at the files once.

@@ -68,3 +68,21 @@ async def sleep_or_wake(delay: float, wake: asyncio.Event) -> None:
             await wake.wait()
     except TimeoutError:
         return
+
+
+async def follow(
+    check: Callable[[bool], None], reload: asyncio.Event, interval: float, sleep: Sleep
+) -> None:
+    """Look at files until cancelled.
+
+    Args:
+        check: Looks once; told whether somebody asked for it.
+        reload: Set to have it look at once: SIGHUP.
+        interval: Seconds between two looks.
+        sleep: Waits that long, or until the event is set.
+    """
+    while True:
+        await sleep(interval, reload)
+        asked = reload.is_set()
+        reload.clear()
+        check(asked)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from derpnode.errors import ConfigError
 from derpnode.server.admission.verdict import Source, Verdict
-from derpnode.server.watch import FileWatch, Sleep, sleep_or_wake
+from derpnode.server.watch import FileWatch, Sleep, follow, sleep_or_wake
 from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import NodeKey, parse_node_key
 
@@ -67,11 +67,9 @@ class KeyFile(Source):
             interval: Seconds between two looks.
             sleep: Waits that long, or until the event is set.
         """
-        while True:
-            await sleep(interval, self.reload)
-            asked = self.reload.is_set()
-            self.reload.clear()
-            self.check(asked=asked)
+        await follow(
+            lambda asked: self.check(asked=asked), self.reload, interval, sleep
+        )
 
     def check(self, *, asked: bool = False) -> None:
         """Look at the file once.
