@@ -38,18 +38,16 @@ from tests.mesh.region import (
     measured,
     until,
 )
+from tests.mesh.stewards import running_etcd
 from tests.support.etcd import (
     Server,
     deleting,
     names,
     putting,
-    require_etcd,
     revoke,
     stored,
     transaction,
 )
-from tests.support.etcd import cluster as etcd_cluster
-from tests.support.peers import MissingTool
 
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
@@ -58,16 +56,8 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 @pytest.fixture
 def etcd(tmp_path) -> Iterator[Server]:
     """An etcd that may be killed."""
-    try:
-        require_etcd()
-    except MissingTool as missing:
-        pytest.skip(str(missing))
-    found = etcd_cluster(tmp_path)
-    try:
-        [server] = found.start().servers
+    with running_etcd(tmp_path) as server:
         yield server
-    finally:
-        found.kill()
 
 
 @pytest.fixture

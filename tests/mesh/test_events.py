@@ -8,9 +8,8 @@ from derpmesh.membership.keys import Keys
 from derpmesh.membership.snapshot import Snapshots
 from derpnode.wire.keys import NodeKey, short_key
 from tests.mesh.region import REGION, LocalNode, cluster, routes, until
-from tests.support.etcd import cluster as etcd_cluster
-from tests.support.etcd import deleting, require_etcd, transaction
-from tests.support.peers import MissingTool
+from tests.mesh.stewards import running_etcd
+from tests.support.etcd import deleting, transaction
 
 
 KEYS = Keys("/derpmesh/v1", REGION.id)
@@ -112,16 +111,8 @@ async def test_node_that_is_killed(region):
 @pytest.fixture
 def etcd(tmp_path):
     """An etcd that may be killed."""
-    try:
-        require_etcd()
-    except MissingTool as missing:
-        pytest.skip(str(missing))
-    found = etcd_cluster(tmp_path)
-    try:
-        [server] = found.start().servers
+    with running_etcd(tmp_path) as server:
         yield server
-    finally:
-        found.kill()
 
 
 @pytest.fixture
