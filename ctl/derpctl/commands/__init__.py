@@ -1,1 +1,1 @@
-"""The command tree: one file for a command or a group, heavy imports inside."""
+"""The command tree: one file a command, or a group; heavy imports inside."""

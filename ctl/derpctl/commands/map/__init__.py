@@ -1,0 +1,25 @@
+"""`derpctl map …`: one file a command."""
+
+import typer
+
+from derpctl.commands.map.diff import diff
+from derpctl.commands.map.export import export
+from derpctl.commands.map.lint import lint
+
+
+app = typer.Typer(
+    name="map",
+    help="The DERP map that clients get.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def group() -> None:
+    """Render the DERP map that clients get."""
+
+
+app.command()(export)
+app.command()(lint)
+app.command()(diff)
