@@ -20,11 +20,13 @@ from rich.text import Text
 
 from derpctl.admin import StatusView
 from derpctl.health import Health, Verdict
+from derpctl.history import Step
 from derpctl.keyring import NodeKeys, items
 from derpctl.links import LinkRow
 from derpctl.map.lint import Finding, printable
 from derpctl.probe.checks import Result
 from derpctl.probe.matrix import Cell, Outcome
+from derpctl.regions import RegionRow
 from derpctl.reports import Report
 
 
@@ -113,6 +115,33 @@ class Screen:
             where = f"{alike[0].source} to {alike[0].target}"
             pairs = f"{len(alike)} pairs" if len(alike) > 1 else where
             self.line(f"{pairs}: {reason}")
+
+    def regions(self, rows: Sequence[RegionRow]) -> None:
+        """Draw the regions that there are."""
+        cells = [
+            [
+                str(row.id),
+                row.code or _DASH,
+                row.name or _DASH,
+                f"{row.serving}/{row.nodes}",
+                _DASH if row.clients is None else str(row.clients),
+                row.content or _DASH,
+                row.problem or _DASH,
+            ]
+            for row in rows
+        ]
+        columns = ("REGION>", "CODE", "NAME", "SERVING>", "CLIENTS>", "MAP", "PROBLEM")
+        self.table(columns, cells)
+
+    def history(self, steps: Sequence[Step]) -> None:
+        """Draw what the map was; each change has a line."""
+        rows = []
+        for step in steps:
+            first = [str(step.revision), step.content, step.at, step.author]
+            words = [printable(str(one)) for one in step.difference.changes]
+            for number, line in enumerate(words or ["no difference"]):
+                rows.append([*(first if not number else [""] * len(first)), line])
+        self.table(("REVISION>", "MAP", "WHEN", "WHO", "CHANGE"), rows)
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Draw what a linter found."""

@@ -2,6 +2,7 @@
 
 import typer
 
+from derpctl.commands.map import history, importing
 from derpctl.commands.map.diff import diff
 from derpctl.commands.map.export import export
 from derpctl.commands.map.lint import lint
@@ -23,3 +24,6 @@ def group() -> None:
 app.command()(export)
 app.command()(lint)
 app.command()(diff)
+app.command(epilog=history.HISTORY_EXAMPLE)(history.history)
+app.command(epilog=history.ROLLBACK_EXAMPLE)(history.rollback)
+app.command("import", epilog=importing.EXAMPLE)(importing.import_)
