@@ -5,6 +5,7 @@ import typer
 from derpctl.commands.map.diff import diff
 from derpctl.commands.map.export import export
 from derpctl.commands.map.lint import lint
+from derpctl.commands.map.serve import serve
 
 
 app = typer.Typer(
@@ -23,3 +24,4 @@ def group() -> None:
 app.command()(export)
 app.command()(lint)
 app.command()(diff)
+app.command()(serve)
