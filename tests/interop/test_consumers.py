@@ -22,12 +22,12 @@ from tests.interop.conftest import Regions
 from tests.support.peers import peer
 
 
-pytestmark = [pytest.mark.interop, pytest.mark.beside, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(120)]
 
 Value = Mapping[str, object]
 
 # Drawn maps for each format and decoder.
-EXAMPLES = 300
+EXAMPLES = 200
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -167,6 +167,11 @@ BUILDS = (
         commands=["./etcd"],
         sources=(INTEROP / "etcd" / "etcd",),
     ),
+    Build(
+        release="0.29.2",
+        folder=INTEROP / "headscale",
+        commands=["github.com/juanfont/headscale/cmd/headscale"],
+    ),
 )
 
 PEERS: Mapping[str, Build] = {name: build for build in BUILDS for name in build.names}
