@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from derpctl.impact import Impact
 
 
+_AGREED = ("y", "yes")
+
+
 @dataclass(frozen=True, slots=True)
 class Consent:
     """What the operator said of questions beforehand."""
@@ -46,10 +49,26 @@ class Consent:
             raise CtlError(what, reason, hint, Exit.REFUSED)
         if clients == 0 or self.yes or most is not None:
             return
-        if not sys.stdin.isatty():
-            reason = f"{shown} would reconnect, and nobody can be asked"
-            hint = "give --yes, or --max-impact with their greatest number"
-            raise CtlError(what, reason, hint, Exit.REFUSED)
-        if not typer.confirm("derpctl: go on?", err=True):
-            reason, hint = "not done", "nothing was changed"
-            raise CtlError(what, reason, hint, Exit.REFUSED)
+        agree(what, yes=False, why=f"{shown} would reconnect, and ")
+
+
+def agree(what: str, *, yes: bool, why: str = "") -> None:
+    """Go on if somebody agrees.
+
+    Args:
+        what: What is to be done, `write the policy`.
+        yes: Whether they did so by an option.
+        why: What there is to agree to, if nobody can be asked.
+
+    Raises:
+        CtlError: They do not, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        reason, hint = f"{why}there is no terminal to ask at", "give --yes"
+        raise CtlError(what, reason, hint, Exit.REFUSED)
+    # Click's own question leaves a blank on stdout.
+    typer.echo(f"{what}? [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in _AGREED:
+        raise CtlError(what, "you did not agree", "nothing was written", Exit.REFUSED)

@@ -128,17 +128,18 @@ def _whole(text: str) -> str:
     return f"{{{text}}}" if text.lstrip().startswith('"') else text
 
 
-def _below(located: Located, member: str) -> Located:
+def _below(located: Located, name: str) -> Located:
     """Take one member of an object, with its lines."""
-    value = located.value[member] if isinstance(located.value, dict) else None
-    member = member.lower()
+    value = located.value[name] if isinstance(located.value, dict) else None
+    member = name.lower()
     start = f"{member}."
     lines = {
         path.removeprefix(start): line
         for path, line in located.lines.items()
         if path.startswith(start)
     }
-    return Located(value, {"": located.lines[member], **lines})
+    spot = located.spot.at(name) if located.spot is not None else None
+    return Located(value, {"": located.lines[member], **lines}, spot)
 
 
 def _unreadable(exc: BadMap, lines: Mapping[str, int]) -> Finding:
@@ -261,7 +262,7 @@ def _wrong_case(
 
 def _as_go_spells(located: Located) -> Located:
     """Give what headscale would make of it, in Go's words; the rest is left out."""
-    return Located(_go(located.value), located.lines)
+    return replace(located, value=_go(located.value))
 
 
 def _go(value: object) -> object:
