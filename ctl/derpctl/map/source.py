@@ -44,6 +44,8 @@ class Judged:
     form: str
     """`derpmap`, `acl` or `headscale`."""
     findings: list[Finding]
+    derp_map: DerpMap | None = None
+    """What was read; None where Go would not read it."""
 
 
 _STRICT = Terms()
@@ -75,7 +77,7 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
         return Judged(form, [*findings, _unreadable(exc, located.lines)])
     for finding in lint(derp_map, terms):
         findings.append(replace(finding, line=_line(located.lines, finding.path)))
-    return Judged(form, findings)
+    return Judged(form, findings, derp_map)
 
 
 def read_any(text: str, *, is_yaml: bool) -> DerpMap:

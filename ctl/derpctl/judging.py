@@ -1,0 +1,39 @@
+"""Judges a map wherever it is: a file, a URL, the region itself."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from derpctl.config import load_ctl_config
+from derpctl.export import collect
+from derpctl.map.lint import Target, Terms, lint
+from derpctl.map.source import Judged, judge
+from derpctl.sources import Source
+
+
+async def judge_source(
+    source: Source,
+    terms: Terms,
+    config: Path,
+    *,
+    timeout: float,  # noqa: ASYNC109 - part of the error
+) -> Judged:
+    """Get a map and apply the rules.
+
+    What the region itself publishes has no text, and so its findings no line.
+
+    Args:
+        source: Where it is.
+        terms: What the operator says of it.
+        config: Where derpctl's configuration is; only `cluster` reads it.
+        timeout: Seconds that a node, or a URL, may take.
+
+    Raises:
+        CtlError: There is none to be had.
+    """
+    if not source.is_cluster:
+        text, is_yaml = await source.read(timeout=timeout)
+        return judge(text, is_yaml=is_yaml, terms=terms)
+    found = await collect(load_ctl_config(config), timeout=timeout)
+    target = terms.target or Target.TAILSCALE
+    findings = lint(found.derp_map, replace(terms, target=target))
+    return Judged("derpmap", findings, found.derp_map)
