@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from derpctl.cluster import published
 from derpctl.config import load_ctl_config
-from derpctl.export import collect
 from derpctl.map.lint import Target, Terms, lint
 from derpctl.map.source import Judged, judge
 from derpctl.sources import Source
@@ -16,8 +16,8 @@ async def judge_source(
     config: Path,
     *,
     timeout: float,  # noqa: ASYNC109 - part of the error
-) -> Judged:
-    """Get a map and apply the rules.
+) -> tuple[Judged, str]:
+    """Get a map and apply the rules; also say why it may not be the last word.
 
     What the region itself publishes has no text, and so its findings no line.
 
@@ -32,8 +32,9 @@ async def judge_source(
     """
     if not source.is_cluster:
         text, is_yaml = await source.read(timeout=timeout)
-        return judge(text, is_yaml=is_yaml, terms=terms)
-    found = await collect(load_ctl_config(config), timeout=timeout)
+        return judge(text, is_yaml=is_yaml, terms=terms), ""
+    found = await published(load_ctl_config(config), timeout=timeout)
     target = terms.target or Target.TAILSCALE
     findings = lint(found.derp_map, replace(terms, target=target))
-    return Judged("derpmap", findings, found.derp_map)
+    stale = found.stale and f"{found.stale}; this is as {found.source} has it"
+    return Judged("derpmap", findings, found.derp_map), stale
