@@ -6,8 +6,8 @@ headscale's `derp.paths` (YAML). What cannot be read is a finding, too.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 
 import yaml
 
@@ -46,6 +46,16 @@ class Judged:
     findings: list[Finding]
     derp_map: DerpMap | None = None
     """What was read; None where Go would not read it."""
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Of all that is in the file, by path in lower case."""
+
+    def and_also(self, findings: Iterable[Finding]) -> "Judged":
+        """Add what others found; it gets the lines of the file."""
+        found = [
+            replace(one, line=_line(self.lines, one.path)) if self.lines else one
+            for one in findings
+        ]
+        return replace(self, findings=[*self.findings, *found])
 
 
 _STRICT = Terms()
@@ -77,7 +87,7 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
         return Judged(form, [*findings, _unreadable(exc, located.lines)])
     for finding in lint(derp_map, terms):
         findings.append(replace(finding, line=_line(located.lines, finding.path)))
-    return Judged(form, findings, derp_map)
+    return Judged(form, findings, derp_map, located.lines)
 
 
 def read_any(text: str, *, is_yaml: bool) -> DerpMap:

@@ -1,7 +1,8 @@
 """`derpctl map lint`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,6 +74,19 @@ def lint(  # noqa: PLR0913 - options of a command line
             help="Who hands it out. Default: headscale for YAML, else tailscale.",
         ),
     ] = None,
+    online: Annotated[
+        bool,
+        typer.Option(
+            "--online", help="Ask the nodes, too, and compare with what is registered."
+        ),
+    ] = False,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file of the authorities to trust, with --online. Default: those"
+            " of derpctl's configuration, else the system's."
+        ),
+    ] = None,
     output: Annotated[
         Report | None, typer.Option("-o", "--output", help="How to print the result.")
     ] = None,
@@ -103,6 +117,8 @@ def lint(  # noqa: PLR0913 - options of a command line
         target=None if target is None else judging.Target(target),
     )
     shown, found = _judged(settings, file, terms)
+    if online:
+        found = _asked(settings, found, ca_file)
     findings = without(found.findings, ignored)
     _print(settings, form, shown, found.form, findings)
     typer.echo(f"derpctl: {shown}: {judging.summary(findings)}", err=True)
@@ -149,6 +165,38 @@ def _judged(settings: Settings, name: str, terms: "Terms") -> "tuple[str, Judged
     if stale:
         typer.echo(f"derpctl: {stale}", err=True)
     return shown, found
+
+
+def _asked(settings: Settings, found: "Judged", ca_file: Path | None) -> "Judged":
+    """Add what the nodes say to the map; there may be none to ask about."""
+    import asyncio  # noqa: PLC0415
+    import contextlib  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.online.look import look  # noqa: PLC0415
+    from derpctl.probe.target import tls_of  # noqa: PLC0415
+    from derpctl.render import Counting  # noqa: PLC0415
+
+    tls_of(None, ca_file)  # refuses a file that is not there
+    if found.derp_map is None:
+        return found
+    path = settings.config
+    config = load_ctl_config(path) if path.exists() else None
+    with contextlib.ExitStack() as stack:
+        left: Callable[[int], None] = _say_nothing
+        if sys.stderr.isatty():
+            left = stack.enter_context(Counting("asking", "nodes")).left
+        seconds = settings.timeout
+        looking = look(found.derp_map, config, ca_file, timeout=seconds, left=left)
+        looked = asyncio.run(looking)
+    if looked.remark:
+        typer.echo(f"derpctl: {looked.remark}", err=True)
+    return found.and_also(looked.findings)
+
+
+def _say_nothing(_: int) -> None:
+    """Nobody watches."""
 
 
 def _list_rules(settings: Settings, form: Report) -> None:
