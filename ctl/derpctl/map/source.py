@@ -78,9 +78,12 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
     except BadMap as exc:
         return Judged(form, [_unreadable(exc, {})])
     findings = [*_too_large(text), *_no_map(located.value)]
+    if located.value is None:
+        return Judged(form, findings)
     if is_yaml:
         findings += _wrong_case("", located.value, located.lines)
         located = _as_go_spells(located)
+    findings += _nulls(located, terms.target)
     try:
         derp_map = read_derp_map(located.value)
     except BadMap as exc:
@@ -170,9 +173,46 @@ def _too_large(text: str) -> Iterator[Finding]:
 
 
 def _no_map(value: object) -> Iterator[Finding]:
-    if isinstance(value, dict) and "regions" not in map(str.lower, map(str, value)):
-        message = "there is no map in it: neither Regions nor derpMap"
+    if value is None:
+        message = "there is nothing in it; give the file with the map"
         yield Finding("DM025", Severity.ERROR, "", message, line=1)
+    elif isinstance(value, dict) and "regions" not in map(str.lower, map(str, value)):
+        message = "there is no map in it: neither Regions nor derpMap"
+        yield Finding("DM025", Severity.ERROR, "", message + _instead(value), line=1)
+
+
+def _instead(tree: Mapping[object, object]) -> str:
+    """Say what is there in place of a map; nothing if nobody can tell."""
+    for key in map(str, tree):
+        name = key.lower().replace("_", "").replace("-", "")
+        if name in ("regions", _MEMBER):
+            wanted = "derpMap" if name == _MEMBER else "Regions"
+            return f"; {key!r:.40} is read by nobody, call it {wanted}"
+    derp = tree.get("derp")
+    if isinstance(derp, dict) and "paths" in derp:
+        return (
+            "; this is headscale's configuration, and the map is in the files of its"
+            " derp.paths"
+        )
+    return ""
+
+
+def _nulls(located: Located, target: Target | None) -> Iterator[Finding]:
+    """DM024: no region is null for headscale; Tailscale takes it for an order."""
+    if target is not Target.HEADSCALE or not isinstance(located.value, dict):
+        return
+    for name, regions in located.value.items():
+        if str(name).lower() != "regions" or not isinstance(regions, dict):
+            continue
+        for key in (key for key, region in regions.items() if region is None):
+            path = f"Regions.{key}"
+            message = (
+                "null takes a region out in some versions of headscale, and does"
+                " nothing in others; leave it out, and set derp.urls to a map without"
+                " it"
+            )
+            line = _line(located.lines, path)
+            yield Finding("DM024", Severity.WARNING, path, message, line=line)
 
 
 def _line(lines: Mapping[str, int], path: str) -> int | None:

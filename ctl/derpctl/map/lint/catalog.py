@@ -96,7 +96,8 @@ RULES = (
     Rule(
         "DM007",
         (_E,),
-        "HostName is a DNS name or an address, without scheme and port.",
+        "HostName is a DNS name or an address, without scheme and port; DERPPort is"
+        " a port.",
         "Clients dial something else.",
     ),
     Rule(
@@ -200,8 +201,8 @@ RULES = (
     ),
     Rule(
         "DM024",
-        (_E,),
-        "For headscale: keys are lower-case.",
+        (_E, _W),
+        "For headscale: keys are lower-case, and no region is null.",
         "headscale leaves others out without a word.",
     ),
     Rule(
