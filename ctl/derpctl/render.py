@@ -24,6 +24,7 @@ from derpctl.history import Step
 from derpctl.keyring import NodeKeys, items
 from derpctl.links import LinkRow
 from derpctl.map.lint import Finding, printable
+from derpctl.map.lint.catalog import Online, Rule
 from derpctl.probe.checks import Result
 from derpctl.probe.matrix import Cell, Outcome
 from derpctl.regions import RegionRow
@@ -156,6 +157,20 @@ class Screen:
             for found in findings
         ]
         self.table(("LINE>", "RULE", "SEVERITY", "PATH", "MESSAGE"), rows)
+
+    def rules(self, rules: Sequence[Rule]) -> None:
+        """Draw the rules of the linter."""
+        rows = [
+            [
+                rule.number,
+                "/".join(one.value for one in rule.severities),
+                "yes" if rule.fixable else _DASH,
+                _DASH if rule.online is Online.NO else rule.online.value,
+                rule.title,
+            ]
+            for rule in rules
+        ]
+        self.table(("RULE", "SEVERITY", "FIX", "ONLINE", "WANTS"), rows)
 
     def probe(self, result: Result) -> None:
         """Draw what was found at each layer."""
