@@ -61,7 +61,9 @@ class _View(BaseModel):
 
 
 class RegionView(_View):
-    """The region that a node is in."""
+    """The region that a node is in, with all that is recorded of it."""
+
+    model_config = ConfigDict(extra="allow")
 
     id: int
     code: str = ""
@@ -192,7 +194,9 @@ class LinksView(_View):
 
 
 class MemberView(_View):
-    """A member of the region, as a node knows it."""
+    """A member of the region, with all that is recorded of it."""
+
+    model_config = ConfigDict(extra="allow")
 
     name: str
     admin: str | None = None

@@ -77,7 +77,7 @@ async def rule_clients(
 
     async def write(operator: Operator) -> list[tuple[NodeKey, int]]:
         if (await operator.region())[0] is None:
-            raise _no_region(config)  # no node would hear of it
+            raise registry.no_region(config)  # no node would hear of it
         return [(key, await operator.rule(key, rule)) for key in keys]
 
     return await ask(config, write)
@@ -105,7 +105,7 @@ async def region(config: CtlConfig) -> tuple[RegionIntent, int]:
     """
     found, revision = await ask(config, lambda operator: operator.region())
     if found is None:
-        raise _no_region(config)
+        raise registry.no_region(config)
     return found, revision
 
 
@@ -126,7 +126,9 @@ async def set_region(
         found, before = await operator.region()
         if found is None:
             if not {"code", "name"} <= changes.keys():
-                raise _no_region(config)  # what is made up here goes into the map
+                raise registry.no_region(
+                    config
+                )  # what is made up here goes into the map
             found = RegionIntent(id=config.region, code="", name="")
         said = {**changes, "author": registry.author()}
         intent = found.model_copy(update=said)
@@ -211,13 +213,6 @@ async def remove_node(config: CtlConfig, name: str) -> int:
         CtlError: There is none of that name, or the registry cannot be had.
     """
     return (await ask(config, lambda operator: operator.remove(name))).revision
-
-
-def _no_region(config: CtlConfig) -> CtlError:
-    """Say that nobody has said yet what the region is."""
-    value, reason = f"region {config.region}", "the registry has no such region"
-    hint = "start a node of it, or: derpctl region set --code CODE --name NAME"
-    return CtlError(value, reason, hint, Exit.NOT_FOUND)
 
 
 def _check_text(option: str, text: str) -> None:

@@ -75,6 +75,20 @@ def _remedy(exc: RegistryError) -> str:
     return "look who else steers it, and try again"
 
 
+def no_region(config: CtlConfig) -> CtlError:
+    """Say that nobody has said yet what the region is."""
+    value, reason = f"region {config.region}", "the registry has no such region"
+    hint = "start a node of it, or: derpctl region set --code CODE --name NAME"
+    return CtlError(value, reason, hint, Exit.NOT_FOUND)
+
+
+def no_node(config: CtlConfig) -> CtlError:
+    """Say that there is nothing to show, nor to hand to clients."""
+    value, reason = f"region {config.region}", "the registry has no node of it"
+    hint = "start one, or correct region in derpctl's configuration"
+    return CtlError(value, reason, hint, Exit.NOT_FOUND)
+
+
 def unreachable(exc: RegistryUnavailable) -> CtlError:
     """Say that a command ends here as the registry is away."""
     hint = "check registry.etcd in derpctl's configuration, and that etcd runs"

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from derpctl import registry
 from derpctl.admin import Admin, LinkView, MembershipView, MemberView
 from derpctl.config import CtlConfig
-from derpctl.errors import CtlError
-from derpctl.exits import Exit
 from derpmesh.membership.errors import RegistryUnavailable
 
 
@@ -71,9 +69,7 @@ async def begun(config: CtlConfig) -> list[Entry]:
         state = record.state if record is not None else ""
         found.append(Entry(name, admin, state, is_trusted=False))
     if not found:
-        value, reason = f"region {config.region}", "the registry has no node of it"
-        hint = "start one, or correct region in derpctl's configuration"
-        raise CtlError(value, reason, hint, Exit.NOT_FOUND)
+        raise registry.no_node(config)
     return found
 
 

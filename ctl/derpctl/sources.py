@@ -8,10 +8,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 
+from derpctl.cluster import published
 from derpctl.config import load_ctl_config
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpctl.export import check, collect
+from derpctl.export import check
 from derpctl.map.errors import BadMap
 from derpctl.map.model import DerpMap
 from derpctl.map.source import read_any
@@ -152,6 +153,6 @@ def _text(name: str, data: bytes) -> str:
 
 async def _of_cluster(config: Path, timeout: float) -> DerpMap:  # noqa: ASYNC109 - part of the error
     """Get what `map export` would print; it refuses what that refuses."""
-    found = await collect(load_ctl_config(config), timeout=timeout)
-    check(found, "derpmap")
+    found = await published(load_ctl_config(config), timeout=timeout)
+    check(found.derp_map)
     return found.derp_map

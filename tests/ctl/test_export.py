@@ -7,7 +7,7 @@ from aiohttp import web
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpctl.export import Collected, render
+from derpctl.export import render
 from derpctl.map.model import DerpMap, HomeParams
 from tests.ctl.standins import AdminStandIn, admin
 
@@ -26,7 +26,7 @@ ACL = f"""\
 				"RegionCode": "demo",
 				"RegionName": "Demo",
 				"Nodes": [
-					// pinned certificate, expires 2036-11-21
+					// pinned: another certificate needs another map
 					{{"Name": "900b", "RegionID": 900, "HostName": "8.8.4.4", \
 "CertName": "{PIN}", "IPv4": "8.8.4.4", "IPv6": "none", "DERPPort": 8443}},
 					{{"Name": "900a", "RegionID": 900, "HostName": \
@@ -143,7 +143,7 @@ def test_a_node_without_an_entry(derpctl, beside, configured):
     assert ended.err == (
         "derpctl: DM002: Regions.900.Nodes[0].RegionID: RegionID is missing, so "
         "latencies are booked elsewhere and the region is never a home; make it 900; "
-        "correct the nodes' configurations\n"
+        "correct what the registry, or the node's configuration, says\n"
     )
 
 
@@ -182,7 +182,7 @@ def test_what_a_format_cannot_say():
     """Refused, with the format that can."""
     scored = DerpMap(home_params=HomeParams(region_score={900: 2.0}))
     with pytest.raises(CtlError) as found:
-        render(Collected(scored, {}), "headscale")
+        render(scored, "headscale")
     assert str(found.value) == (
         "-f headscale: HomeParams.RegionScore cannot be said in a headscale file; "
         "use -f derpmap, or take it out"

@@ -142,7 +142,7 @@ class Place:
         is_private = self.host.startswith("127.")
         tree = {
             "node": {"name": self.name, "host": self.host},
-            "region": REGION.model_dump(),
+            "region": REGION.plain(),
             "state_dir": str(self.folder),
             "derp": {"listen": [f"{self.host}:{DERP_PORT}"]},
             "http": {"enabled": False},

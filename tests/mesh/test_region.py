@@ -86,7 +86,7 @@ async def test_what_a_node_knows_of_its_region(trio):
     """The members, in the order of the map, and where that is from."""
     _, found = await trio[0].ask("/v1/membership")
     assert (found["source"], found["revision"]) == ("file", 1)
-    assert found["region"] == REGION.model_dump()
+    assert found["region"] == REGION.plain()
     assert [one["name"] for one in found["members"]] == ["900a", "900b", "900c"]
     assert found["members"][1]["pin"] == trio[1].pin
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from derpctl.admin import NodeView
+from derpctl.cluster import put_together
 from derpctl.demo import children
 from derpctl.demo.children import Child, NodeFailed
 from derpctl.demo.etcd import own_etcd
@@ -17,8 +18,8 @@ from derpctl.demo.ports import are_free
 from derpctl.demo.proof import Place, Proof, prove
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpctl.export import Collected, put_together
 from derpctl.map.canonical import canonical_json
+from derpctl.map.model import DerpMap
 from derpnode.client import ClientTls
 
 
@@ -36,7 +37,7 @@ class Up:
     plan: Plan
     children: Sequence[Child]
     views: Sequence[NodeView]
-    collected: Collected
+    derp_map: DerpMap
     proof: Proof | None = None
 
 
@@ -124,16 +125,16 @@ class Demo:
         views = [await children.wait_ready(child) for child in self._children]
         self.say(f"ready: {', '.join(view.name for view in views)}")
         await wait_meshed(self._children, self.say)
-        collected = put_together(plan.options.region, views)
-        text = canonical_json(collected.derp_map)
+        derp_map = put_together(plan.options.region, views)
+        text = canonical_json(derp_map)
         await asyncio.to_thread(plan.derp_map_file.write_text, text, "utf-8")
-        return Up(plan, list(self._children), views, collected)
+        return Up(plan, list(self._children), views, derp_map)
 
     async def _prove(self, up: Up) -> Up:
         found = places(up)
         self.say(f"sending packets between {len(found)} clients")
         proof = await prove(found)
-        return Up(up.plan, up.children, up.views, up.collected, proof)
+        return Up(up.plan, up.children, up.views, up.derp_map, proof)
 
     async def _hold(self) -> None:
         """Keep it up until a signal; tell of nodes that end, and go on."""
@@ -175,7 +176,7 @@ def places(up: Up) -> list[Place]:
 
 
 def _place(up: Up, node_name: str, number: int) -> Place:
-    regions = up.collected.derp_map.regions.values()
+    regions = up.derp_map.regions.values()
     node = next(n for region in regions for n in region.nodes if n.name == node_name)
     planned = next(plan for plan in up.plan.nodes if plan.name == node_name)
     is_open = planned.config.admission.mode == "open"

@@ -47,7 +47,7 @@ def _nodes(up: Up) -> Iterator[dict[str, object]]:
 
 
 def _map_nodes(up: Up) -> list[Node]:
-    regions = up.collected.derp_map.regions.values()
+    regions = up.derp_map.regions.values()
     return [node for region in regions for node in region.nodes]
 
 
@@ -77,7 +77,7 @@ def print_pages(up: Up, screen: Screen) -> None:
             _print_matrix(up.proof, screen)
     screen.line("")
     screen.line("The map, for a Tailscale policy file:")
-    screen.line(render(up.collected, "acl"), end="")
+    screen.line(render(up.derp_map, "acl"), end="")
 
 
 def _print_trips(proof: Proof, screen: Screen) -> None:

@@ -5,27 +5,22 @@ policy files do not know, cannot be said here.
 """
 
 import json
-from collections.abc import Mapping
 
 from derpctl.map.canonical import revision, tree_of
 from derpctl.map.errors import CannotCarry
-from derpctl.map.model import DerpMap, Region
+from derpctl.map.model import PIN_PREFIX, DerpMap, Region
 
 
-_NO_NOTES: Mapping[str, str] = {}
-
-
-def acl(derp_map: DerpMap, notes: Mapping[str, str] = _NO_NOTES) -> str:
+def acl(derp_map: DerpMap) -> str:
     """Write a whole policy object with nothing but the map in it.
 
     Args:
         derp_map: What to write.
-        notes: A comment for nodes, by name.
 
     Raises:
         CannotCarry: The map has region scores.
     """
-    member = "".join(f"\t{line}\n" for line in _member(derp_map, notes))
+    member = "".join(f"\t{line}\n" for line in _member(derp_map))
     ids = ", ".join(str(number) for number in sorted(derp_map.regions))
     return (
         f"// DERP map of region {ids or 'none'}, revision {revision(derp_map)}.\n"
@@ -34,16 +29,16 @@ def acl(derp_map: DerpMap, notes: Mapping[str, str] = _NO_NOTES) -> str:
     )
 
 
-def acl_fragment(derp_map: DerpMap, notes: Mapping[str, str] = _NO_NOTES) -> str:
+def acl_fragment(derp_map: DerpMap) -> str:
     """Write the `derpMap` member alone, to paste between others.
 
     Raises:
         CannotCarry: The map has region scores.
     """
-    return "".join(f"{line}\n" for line in _member(derp_map, notes))
+    return "".join(f"{line}\n" for line in _member(derp_map))
 
 
-def _member(derp_map: DerpMap, notes: Mapping[str, str]) -> list[str]:
+def _member(derp_map: DerpMap) -> list[str]:
     if derp_map.home_params is not None:
         raise CannotCarry("HomeParams.RegionScore", "a policy file")
     lines = [
@@ -52,7 +47,7 @@ def _member(derp_map: DerpMap, notes: Mapping[str, str]) -> list[str]:
         '\t"Regions": {',
     ]
     for number in sorted(derp_map.regions):
-        region = _region(derp_map.regions[number], notes)
+        region = _region(derp_map.regions[number])
         lines += [
             f'\t\t"{number}": {{',
             *(f"\t\t\t{line}" for line in region),
@@ -61,7 +56,7 @@ def _member(derp_map: DerpMap, notes: Mapping[str, str]) -> list[str]:
     return [*lines, "\t},", "},"]
 
 
-def _region(region: Region, notes: Mapping[str, str]) -> list[str]:
+def _region(region: Region) -> list[str]:
     tree = tree_of(region)
     del tree["Nodes"]
     width = max(map(len, tree)) + len('"":')
@@ -70,8 +65,8 @@ def _region(region: Region, notes: Mapping[str, str]) -> list[str]:
     ]
     lines.append('"Nodes": [')
     for node in region.nodes:
-        if node.name in notes:
-            lines.append(f"\t// {notes[node.name]}")
+        if node.cert_name.startswith(PIN_PREFIX):
+            lines.append("\t// pinned: another certificate needs another map")
         lines.append(f"\t{_text(tree_of(node))},")
     return [*lines, "],"]
 

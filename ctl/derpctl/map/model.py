@@ -16,6 +16,9 @@ DEFAULT_DERP_PORT = 443
 DEFAULT_STUN_PORT = 3478
 """Ports that 0 stands for."""
 
+PIN_PREFIX = "sha256-raw:"
+"""What a `CertName` begins with that is the hash of a certificate."""
+
 DISABLED = "none"
 """An address that is no address turns its family off; this is the custom."""
 

@@ -56,7 +56,7 @@ def targets(
     """
     found = {peer.url: _static(peer) for peer in peers}
     for member in membership.members.values() if membership is not None else ():
-        if member.name == own_name:
+        if member.name == own_name or member.stun_only:
             continue
         found[member.name] = Target(
             member.name,

@@ -146,7 +146,7 @@ class Force:
             "source": "snapshot" if self._is_snapshot else source.name,
             "revision": found.revision,
             "age": time.monotonic() - self._since,
-            "region": found.region.model_dump(),
+            "region": found.region.plain(),
             "members": [member.plain() for member in found.members.values()],
             "live": {name: record.plain() for name, record in live.items()},
             "status": {name: record.plain() for name, record in statuses.items()},

@@ -21,6 +21,9 @@ from derpnode.wire.keys import NodeKey
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+
 DERP_PORT = 443
 """What a client dials when the map names no port."""
 
@@ -51,6 +54,17 @@ class Region(Record):
     id: Annotated[int, Field(ge=1, le=65_535)] = 900
     code: str = "derpmesh"
     name: str = "derpmesh"
+    latitude: Latitude = 0.0
+    """Degrees; 0 is unset. Clients go by it when they suggest an exit node."""
+
+    longitude: Longitude = 0.0
+    measure: bool = True
+    """Whether clients may choose the region as their home."""
+
+    def plain(self) -> dict[str, object]:
+        """Give what is recorded, as text formats have it; what is unset is left out."""
+        head = {"id": self.id, "code": self.code, "name": self.name}
+        return head | self.model_dump(exclude_defaults=True)
 
 
 class Member(Record):
@@ -67,6 +81,9 @@ class Member(Record):
     derp_port: Port = DERP_PORT
     stun_port: Port | Literal[-1] = STUN_PORT
     """-1: no STUN here."""
+
+    stun_only: bool = False
+    """Whether it relays nothing, and only tells clients their address."""
 
     can_port80: bool = False
     """Whether captive-portal checks may come to port 80."""
@@ -91,6 +108,7 @@ class Member(Record):
             "ipv6": entry.get("IPv6"),
             "derp_port": entry.get("DERPPort"),
             "stun_port": entry.get("STUNPort"),
+            "stun_only": entry.get("STUNOnly"),
             "can_port80": entry.get("CanPort80"),
             "admin": admin,
         }
@@ -124,6 +142,7 @@ class Member(Record):
             "IPv4": str(self.ipv4 or _literal(self.host, IPv4Address)),
             "IPv6": str(self.ipv6 or _literal(self.host, IPv6Address)),
             "STUNPort": 0 if self.stun_port == STUN_PORT else self.stun_port,
+            "STUNOnly": self.stun_only,
             "DERPPort": 0 if self.derp_port == DERP_PORT else self.derp_port,
             "CanPort80": self.can_port80,
         }

@@ -98,10 +98,24 @@ class Written:
 
 
 @dataclass(frozen=True)
-class _Nodes:
-    """Every intent of a node, by name, as it was at one revision."""
+class Wanted:
+    """A region as operators want it."""
+
+    intent: RegionIntent
+    members: tuple[Member, ...]
+    """In the order of the map; without those that were taken out."""
 
     revision: int
+    """At which it was read."""
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Every intent, by name, as it was at one revision."""
+
+    revision: int
+    regions: list[RegionIntent] = field(default_factory=list)
+    """That of the region; none if nobody said what it is."""
     found: dict[str, Found] = field(default_factory=dict)
     broken: dict[str, BadRecord] = field(default_factory=dict)
 
@@ -232,22 +246,34 @@ class Operator:
                 written.append(node_key_text(client))
         return written
 
-    async def export_region(self) -> str:
-        """Write the region as a file; what only etcd has a place for is left out."""
-        found, _ = await self.region()
-        if found is None:
-            raise UnknownNode("region", ())
+    async def wanted(self) -> Wanted | None:
+        """Give the region as it is wanted, as it was at one revision; None: nobody did.
+
+        Raises:
+            BadRecord: A record is broken: what is made of the others would take a
+                node from clients.
+        """
         there = await self._nodes()
-        there.check(*there.broken)  # a file without a node would take it out
+        there.check(*there.broken)
+        if not there.regions:
+            return None
+        found = there.regions[0]
         nodes = {
             name: one.intent.node
             for name, one in there.found.items()
             if not one.intent.removed
         }
-        order = [name for name in found.order if name in nodes]
+        order = [name for name in dict.fromkeys(found.order) if name in nodes]
         names = [*order, *sorted(nodes.keys() - set(order))]
+        return Wanted(found, tuple(nodes[name] for name in names), there.revision)
+
+    async def export_region(self) -> str:
+        """Write the region as a file; what only etcd has a place for is left out."""
+        found = await self.wanted()
+        if found is None:
+            raise UnknownNode("region", ())
         rules = {key: one.rule for key, one in (await self.clients()).items()}
-        return dump_region(found.region, [nodes[name] for name in names], rules)
+        return dump_region(found.intent.region, found.members, rules)
 
     async def remove(self, name: str) -> Written:
         """Take a node out, so that it does not come back by itself.
@@ -297,20 +323,21 @@ class Operator:
         raise Contended(name)
 
     async def _nodes(self) -> _Nodes:
-        """Read every intent."""
+        """Read every intent, the region's too."""
         with _answering():
             listing = await self._client.range_prefix(self._keys.of("intent", ""))
         read = _Nodes(listing.revision)
         for item in listing.items:
             place = self._keys.read(item.key)
-            if place is None:
-                continue
+            name = place[1] if place is not None else ""
             try:
-                intent = NodeIntent.read(item.key, item.value)
+                if item.key == self._keys.region:
+                    read.regions.append(RegionIntent.read(item.key, item.value))
+                elif name:
+                    intent = NodeIntent.read(item.key, item.value)
+                    read.found[name] = Found(intent, item.mod_revision)
             except BadRecord as exc:
-                read.broken[place[1]] = exc
-            else:
-                read.found[place[1]] = Found(intent, item.mod_revision)
+                read.broken[name] = exc
         return read
 
     async def _put(

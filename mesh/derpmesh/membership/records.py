@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from derpmesh.membership.model import Drain, Member, Region, Rule
+from derpmesh.membership.model import Drain, Latitude, Longitude, Member, Region, Rule
 from derpnode.errors import NodeError
 
 
@@ -89,6 +89,11 @@ class RegionIntent(Stored):
     id: Annotated[int, Field(ge=1, le=65_535)]
     code: str
     name: str
+    latitude: Latitude = 0.0
+    longitude: Longitude = 0.0
+    measure: bool = True
+    """See `Region`, for these."""
+
     join: Literal["open", "listed"] = "open"
     """Whether a node that nobody has listed may record itself."""
 
@@ -101,10 +106,18 @@ class RegionIntent(Stored):
     author: str = ""
     """Who wrote this."""
 
+    def plain(self) -> dict[str, object]:
+        """Give what is stored, as JSON has it; older versions know no more."""
+        found = super().plain()
+        for name in ("latitude", "longitude", "measure"):
+            if found[name] == type(self).model_fields[name].default:
+                del found[name]
+        return found
+
     @property
     def region(self) -> Region:
         """The region as clients see it."""
-        return Region(id=self.id, code=self.code, name=self.name)
+        return Region(**{name: getattr(self, name) for name in Region.model_fields})
 
 
 class NodeIntent(Stored):

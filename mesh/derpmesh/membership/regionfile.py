@@ -158,7 +158,7 @@ def dump_region(
 ) -> str:
     """Write a whole region file."""
     tree: dict[str, object] = {
-        "region": region.model_dump(),
+        "region": region.plain(),
         "nodes": [member.plain() for member in members],
     }
     lists = {

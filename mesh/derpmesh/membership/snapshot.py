@@ -89,7 +89,7 @@ def _body(membership: Membership) -> bytes:
     document = {
         "revision": membership.revision,
         "generation": membership.generation,
-        "region": membership.region.model_dump(),
+        "region": membership.region.plain(),
         "members": [member.plain() for member in membership.members.values()],
         "struck": sorted(membership.struck),
         "drains": {

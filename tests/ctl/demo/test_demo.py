@@ -326,7 +326,7 @@ The map, for a Tailscale policy file:
 "RegionCode": "demo",
 "RegionName": "derpmesh demo",
 "Nodes": [
-// pinned certificate, expires DATE
+// pinned: another certificate needs another map
 {"Name": "900a", "RegionID": 900, "HostName": "127.0.0.1", "CertName": "PIN", \
 "IPv4": "127.0.0.1", "IPv6": "none", "STUNPort": N, "DERPPort": N},
 ],

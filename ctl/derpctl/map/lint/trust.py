@@ -5,20 +5,20 @@ from collections.abc import Iterator
 
 from derpctl.map.lint.finding import Finding, Severity
 from derpctl.map.lint.place import Place
+from derpctl.map.model import PIN_PREFIX
 
 
 _PIN = re.compile(r"sha256-raw:[0-9a-f]{64}")
-_PIN_PREFIX = "sha256-raw:"
 
 
 def pins(place: Place) -> Iterator[Finding]:
     """DM010: a pin can match."""
     for path, node in place.nodes():
-        is_pin = node.cert_name.lower().startswith(_PIN_PREFIX)
+        is_pin = node.cert_name.lower().startswith(PIN_PREFIX)
         if is_pin and not _PIN.fullmatch(node.cert_name):
             message = (
                 f"{node.cert_name!r:.90} can match no certificate; a pin is"
-                f" {_PIN_PREFIX} and 64 lower-case hex digits"
+                f" {PIN_PREFIX} and 64 lower-case hex digits"
             )
             yield Finding("DM010", Severity.ERROR, f"{path}.CertName", message)
 
@@ -31,7 +31,7 @@ def insecure(place: Place) -> Iterator[Finding]:
         if node.insecure_for_tests:
             message = (
                 "true, so that clients take any certificate, and anybody on the way may"
-                f" be the relay; pin it instead: CertName {_PIN_PREFIX}…"
+                f" be the relay; pin it instead: CertName {PIN_PREFIX}…"
             )
             yield Finding("DM012", severity, f"{path}.InsecureForTests", message)
         if node.stun_test_ip:
