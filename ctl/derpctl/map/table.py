@@ -1,5 +1,6 @@
 """A map as rows, for eyes and for programs that want rows."""
 
+from derpctl.map.lint.finding import printable
 from derpctl.map.model import (
     DEFAULT_DERP_PORT,
     DEFAULT_STUN_PORT,
@@ -56,7 +57,7 @@ def items(derp_map: DerpMap) -> list[dict[str, object]]:
 
 def rows(derp_map: DerpMap) -> list[list[str]]:
     """Give the cells of each row; a pin is cut short."""
-    return [[_cell(name, row) for name in _NAMES] for row in items(derp_map)]
+    return [[printable(_cell(name, row)) for name in _NAMES] for row in items(derp_map)]
 
 
 _NAMES = (

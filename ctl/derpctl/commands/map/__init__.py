@@ -3,8 +3,9 @@
 import typer
 
 from derpctl.commands.map.diff import diff
-from derpctl.commands.map.export import export
+from derpctl.commands.map.export import EPILOG, export
 from derpctl.commands.map.lint import lint
+from derpctl.commands.map.show import show
 
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ def group() -> None:
     """Render the DERP map that clients get."""
 
 
-app.command()(export)
+app.command()(show)
+app.command(epilog=EPILOG)(export)
 app.command()(lint)
 app.command()(diff)
