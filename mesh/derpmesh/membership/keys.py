@@ -7,7 +7,7 @@ from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
 
 
-Kind = Literal["intent", "members", "status", "orders"]
+Kind = Literal["intent", "members", "status", "orders", "edits"]
 
 _REGION = "_region"  # no node's name: those have no underscore
 
