@@ -4,10 +4,11 @@ import typer
 
 from derpctl.commands.map import history, importing
 from derpctl.commands.map.diff import diff
-from derpctl.commands.map.export import export
+from derpctl.commands.map.export import EPILOG, export
 from derpctl.commands.map.lint import lint
 from derpctl.commands.map.push import app as push
 from derpctl.commands.map.serve import serve
+from derpctl.commands.map.show import show
 
 
 app = typer.Typer(
@@ -23,7 +24,8 @@ def group() -> None:
     """Render the DERP map that clients get."""
 
 
-app.command()(export)
+app.command()(show)
+app.command(epilog=EPILOG)(export)
 app.command()(lint)
 app.command()(diff)
 app.command(epilog=history.HISTORY_EXAMPLE)(history.history)
