@@ -8,7 +8,7 @@ import typer
 from derpctl.files import read_whole, replace_whole, whole_text
 from derpctl.map.lint import printable
 from derpctl.map.mend import mend
-from derpctl.sources import STANDARD_INPUT, is_yaml
+from derpctl.texts import STANDARD_INPUT, is_yaml
 
 
 _BOM = "\ufeff"

@@ -132,6 +132,7 @@ def test_document(derpctl, old, written):
         "before": str(old),
         "after": str(new),
         "reconnecting": [900],
+        "clients": None,
         "items": [
             {
                 "region": 900,
@@ -192,6 +193,7 @@ def test_cluster(derpctl, beside, configured, written):
         "region 900, node 900b: DERPPort changed from 8444 to 8443\n"
         "region 900, node 900a: DERPPort changed from 8444 to 8443\n"
         "all clients of region 900 reconnect\n"
+        "clients of region 900: 6 now\n"
     )
 
 
@@ -221,7 +223,7 @@ JUNK = "give DERPMap JSON, a policy, or headscale's YAML\n"
             f" derpMap; {JUNK}",
         ),
         ("Regions: {}", "map = {}: there is no map in it: neither Regions nor"),
-        ("", f"map = None: not an object; {JUNK}"),
+        ("", "map = None: there is nothing in it; give the file with the map; "),
         (
             '{"Regions": {"1": {"Nodes": [{"DERPPort": "x"}]}}}',
             f"Regions.1.Nodes[0].DERPPort = 'x': not a whole number, written without a"

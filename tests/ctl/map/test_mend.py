@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from derpctl.map.canonical import tree_of
 from derpctl.map.headscale import headscale
 from derpctl.map.lint import Terms
+from derpctl.map.lint.catalog import RULES
 from derpctl.map.mend import Mended, marked, mend
 from derpctl.map.repair import bare_host
 from derpctl.map.source import judge, locate, looks_like_json
@@ -175,6 +176,19 @@ def test_avoid_is_left_alone():
 def test_what_cannot_be_read(text):
     """It is left as it is."""
     assert mend(text, is_yaml=False) == Mended(text, [])
+
+
+def test_what_can_be_mended_is_known():
+    """The catalogue says of a rule what happens to its findings."""
+    wrong = HUJSON.replace('"HostName"', f'"CertName": "{LOUD}", "HostName"')
+    texts = [
+        HUJSON.replace('"RegionID": 900', '"RegionID": 1'),
+        HUJSON.replace('"HostName"', '"DERPPort": 8443.0, "HostName"'),
+        wrong.replace("a:443", "https://a"),
+        YAML.replace("regioncode", "Avoid: false\n    regioncode"),
+    ]
+    found = {rule for text in texts for rule, _, fixable in judged(text) if fixable}
+    assert found == {rule.number for rule in RULES if rule.fixable}
 
 
 def test_what_was_done():

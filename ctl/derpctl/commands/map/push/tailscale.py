@@ -72,7 +72,7 @@ def tailscale(  # noqa: PLR0913 - options of a command line
     import os  # noqa: PLC0415
 
     from derpctl import push  # noqa: PLC0415
-    from derpctl.consent import consent  # noqa: PLC0415
+    from derpctl.consent import agree  # noqa: PLC0415
     from derpctl.credentials import find_credentials  # noqa: PLC0415
     from derpctl.tailnet import Tailnet, api_url  # noqa: PLC0415
 
@@ -99,7 +99,7 @@ def tailscale(  # noqa: PLR0913 - options of a command line
     elif new.is_same:
         _say(f"{place.name} has the map already; nothing to write")
     else:
-        consent(f"write {place.name}", yes=yes)
+        agree(f"write {place.name}", yes=yes)
         _say(*asyncio.run(place.write(new)), f"{place.name} is written")
 
 
