@@ -324,6 +324,41 @@ def test_yaml_that_says_a_thing_twice(text):
     assert not any(fixable for _, _, fixable in judged(text, is_yaml=True))
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{name: 900a, regionid}", "{name: 900a, regionid}"),
+        ("{ # c\n    hostname: a}", "{ # c\n    hostname: a}"),
+        ("{name: \n    900a}", "{name: \n    900a, regionid: 900}"),
+        ("{name: 'a\n    b'}", "{regionid: 900, name: 'a\n    b'}"),
+        ("{? name : 900a}", "{? name : 900a, regionid: 900}"),
+        ("{? hostname : a}", "{? hostname : a}"),
+        ("{!!str regionid: 1}", "{!!str regionid: 900}"),
+        ("{!!str RegionID: 900}", "{!!str RegionID: 900}"),
+        ('{"Region\\x49D": 900}', '{"Region\\x49D": 900}'),
+    ],
+)
+def test_yaml_that_is_odd(before, after):
+    """It is mended only where no layout must be guessed."""
+    head = "regions: {900: {regionid: 900, nodes: [%s]}}\n"
+    assert mended(head % before, is_yaml=True) == head % after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("name: 900a", "name: 900a\n        regionid: 900"),
+        ("? name\n        : 900a", "? name\n        : 900a"),
+        ("!!str name: 900a", "!!str name: 900a\n        regionid: 900"),
+        ("name: 900a # \x85", "regionid: 900\n        name: 900a # \x85"),
+    ],
+)
+def test_yaml_lines_that_are_odd(before, after):
+    """The same for lines; the last one may have no end."""
+    head = "regions:\n  900:\n    regionid: 900\n    nodes:\n      - "
+    assert mend(head + before, is_yaml=True).text == head + after
+
+
 def test_yaml_keys_elsewhere():
     """They are renamed wherever headscale would miss them, but not over others."""
     text = "Regions:\n  900:\n    Nodes: []\n    RegionCode: a\n    regioncode: b\n"
