@@ -68,11 +68,10 @@ async def _write_intents(
                     raise CtlError(value, reason, hint, Exit.REFUSED)
                 if name not in wanted:
                     struck = old.intent.model_copy(update={"removed": True})
-                    await operator.put(struck, old.revision)
+                    await operator.put(struck, old)
             for name, member in wanted.items():
-                revision = found[name].revision if name in found else 0
                 intent = NodeIntent(node=member, author=_AUTHOR)
-                if not await operator.put(intent, revision):
+                if not await operator.put(intent, found.get(name)):
                     reason, hint = "somebody else writes to it", "try again"
                     raise CtlError(value, reason, hint, Exit.REFUSED)
     except (RegistryError, BadRecord) as exc:

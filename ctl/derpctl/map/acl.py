@@ -38,6 +38,12 @@ def acl_fragment(derp_map: DerpMap) -> str:
     return "".join(f"{line}\n" for line in _member(derp_map))
 
 
+def acl_region(region: Region) -> str:
+    """Write a region alone, as the value of a member of `Regions`."""
+    lines = (f"\t{line}" for line in _region(region))
+    return "\n".join(["{", *lines, "}"])
+
+
 def _member(derp_map: DerpMap) -> list[str]:
     if derp_map.home_params is not None:
         raise CannotCarry("HomeParams.RegionScore", "a policy file")

@@ -221,6 +221,7 @@ class Etcd:
         lease: int = 0,
         *,
         given: Mapping[bytes, int] | None = None,
+        also: Mapping[bytes, bytes] | None = None,
     ) -> int | None:
         """Store a value if the key is as it was read. Give its revision, or None.
 
@@ -234,6 +235,7 @@ class Etcd:
             expected_mod_revision: That of the item that was read; 0: no such key.
             lease: What the key ends with; 0: nothing.
             given: Other keys that must be as they were read, with those revisions.
+            also: Other keys, and what is stored there in the same moment or not at all.
 
         Raises:
             Ambiguous: It was sent, and is not there. Read and decide anew.
@@ -244,8 +246,10 @@ class Etcd:
             {"key": one, "target": "MOD", "result": "EQUAL", "mod_revision": revision}
             for one, revision in expected.items()
         ]
-        put = {"key": key, "value": value, "lease": lease}
-        payload = {"compare": compare, "success": [{"request_put": put}]}
+        puts = [{"key": key, "value": value, "lease": lease}]
+        puts += [{"key": one, "value": text} for one, text in (also or {}).items()]
+        success = [{"request_put": put} for put in puts]
+        payload = {"compare": compare, "success": success}
         try:
             return await self._write("/kv/txn", payload, _revision_if_succeeded)
         except Ambiguous as exc:

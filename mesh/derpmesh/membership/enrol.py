@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from derpmesh.etcd.answers import Item
 from derpmesh.etcd.client import Etcd
 from derpmesh.etcd.errors import EtcdError, LeaseLost
+from derpmesh.membership.edits import node_edit, region_edit
 from derpmesh.membership.keys import Keys
 from derpmesh.membership.model import Member
 from derpmesh.membership.records import (
@@ -18,6 +19,7 @@ from derpmesh.membership.records import (
     RegionIntent,
     Stored,
 )
+from derpmesh.membership.store import stored
 from derpnode.kinds import Kind
 from derpnode.server.journal import Journal
 
@@ -154,7 +156,9 @@ class Enrolment:
                 raise NotListed(message)
             server_key = self._about(0).server_key
             intent = NodeIntent(node=self._entry(), author=name, server_key=server_key)
-        if await self._etcd.txn_put(key, intent.write(), 0) is not None:
+        edit = node_edit(None, intent, name) if isinstance(intent, NodeIntent) else None
+        also = stored(self._keys, edit)
+        if await self._etcd.txn_put(key, intent.write(), 0, also=also) is not None:
             logger.info("etcd: %s has recorded itself in the region", name)
 
     async def _join_region(self) -> RegionIntent:
@@ -164,7 +168,8 @@ class Enrolment:
         if item is None:
             last = self._lost(key)
             region = last if isinstance(last, RegionIntent) else self._region
-            if await self._etcd.txn_put(key, region.write(), 0) is not None:
+            also = stored(self._keys, region_edit(None, region, self._entry().name))
+            if await self._etcd.txn_put(key, region.write(), 0, also=also) is not None:
                 return region
             item = await self._etcd.get(key)
         return RegionIntent.read(key, item.value) if item is not None else self._region

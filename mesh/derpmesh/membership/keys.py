@@ -7,7 +7,7 @@ from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
 
 
-Kind = Literal["intent", "members", "status", "orders"]
+Kind = Literal["intent", "members", "status", "orders", "edits"]
 
 _REGION = "_region"  # no node's name: those have no underscore
 
@@ -25,9 +25,14 @@ class Keys:
     region_id: int
 
     @property
+    def all_regions(self) -> bytes:
+        """What every key of any region begins with."""
+        return f"{self.prefix}/regions/".encode()
+
+    @property
     def root(self) -> bytes:
         """What every key of the region begins with."""
-        return f"{self.prefix}/regions/{self.region_id}/".encode()
+        return self.all_regions + f"{self.region_id}/".encode()
 
     @property
     def region(self) -> bytes:

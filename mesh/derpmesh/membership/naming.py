@@ -15,9 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from derpmesh.etcd.client import Etcd
 from derpmesh.etcd.errors import EtcdError
+from derpmesh.membership.edits import node_edit
 from derpmesh.membership.keys import Keys
 from derpmesh.membership.model import Member
 from derpmesh.membership.records import BadRecord, NodeIntent, RegionIntent
+from derpmesh.membership.store import stored
 from derpnode.config import AUTO_NAME, NodeName
 from derpnode.server.identity import write_atomically
 
@@ -148,7 +150,8 @@ class Naming:
                 node=self._entry(name), author=name, server_key=self._server_key
             )
             key = self._keys.of("intent", name)
-            if await self._etcd.txn_put(key, intent.write(), 0) is not None:
+            also = stored(self._keys, node_edit(None, intent, name))
+            if await self._etcd.txn_put(key, intent.write(), 0, also=also) is not None:
                 logger.info("etcd: this node is %s from now on", name)
                 return name
         raise AssertionError  # there is no last name

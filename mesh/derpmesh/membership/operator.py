@@ -4,30 +4,37 @@ Every write is compare-and-put: an intent that somebody else changed meanwhile i
 and judged anew, never overwritten.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
 
 from derpmesh.config import EtcdSection
 from derpmesh.etcd.client import Etcd, Patience
 from derpmesh.etcd.endpoint import load_transport
-from derpmesh.etcd.errors import ClientMissing, EtcdError, FileUnusable
+from derpmesh.etcd.errors import ClientMissing, FileUnusable
 from derpmesh.etcd.login import Credentials
 from derpmesh.etcd.tls import client_context
-from derpmesh.membership.errors import RegistryError, RegistryUnavailable
-from derpmesh.membership.keys import Keys
+from derpmesh.membership.archive import Archive
+from derpmesh.membership.edits import Wanted
+from derpmesh.membership.errors import RegistryError
+from derpmesh.membership.keys import Keys, Kind
 from derpmesh.membership.model import Drain, Member, Rule
 from derpmesh.membership.records import (
     BadRecord,
     ClientIntent,
     LiveMember,
+    LiveStatus,
     NodeIntent,
     RegionIntent,
 )
 from derpmesh.membership.regionfile import RegionText, dump_region
+from derpmesh.membership.store import Found, IntentStore, answering
 from derpnode.errors import ConfigError
 from derpnode.wire.keys import NodeKey, node_key_text
 
+
+_Live = TypeVar("_Live", LiveMember, LiveStatus)
 
 ATTEMPTS = 5
 """Times that a write is tried while others write the same."""
@@ -81,53 +88,12 @@ class Contended(RegistryError):
 
 
 @dataclass(frozen=True)
-class Found:
-    """An intent, and the revision at which it was written."""
-
-    intent: NodeIntent
-    revision: int
-
-
-@dataclass(frozen=True)
 class Written:
     """What came of a write."""
 
     intent: NodeIntent
     revision: int
     """At which the region is as was asked for."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A region as operators want it."""
-
-    intent: RegionIntent
-    members: tuple[Member, ...]
-    """In the order of the map; without those that were taken out."""
-
-    revision: int
-    """At which it was read."""
-
-
-@dataclass(frozen=True)
-class _Nodes:
-    """Every intent, by name, as it was at one revision."""
-
-    revision: int
-    regions: list[RegionIntent] = field(default_factory=list)
-    """That of the region; none if nobody said what it is."""
-    found: dict[str, Found] = field(default_factory=dict)
-    broken: dict[str, BadRecord] = field(default_factory=dict)
-
-    def check(self, *names: str) -> None:
-        """See that what is stored under some names is no garbage.
-
-        Raises:
-            BadRecord: It is.
-        """
-        for name in names:
-            if name in self.broken:
-                raise self.broken[name]
 
 
 class Operator:
@@ -146,6 +112,9 @@ class Operator:
         self._client = client
         self._keys = keys
         self._author = author
+        self._store = IntentStore(client, keys, author)
+        self.archive = Archive(self._store)
+        """What the map was, and how it becomes that again."""
 
     # Nodes.
 
@@ -154,29 +123,34 @@ class Operator:
 
         One that is broken is skipped: it must not keep anybody from the others.
         """
-        return (await self._nodes()).found
+        return (await self._store.read()).nodes
 
     async def live(self) -> Mapping[str, LiveMember]:
         """Give what nodes whose lease lives say of themselves; skip what is broken."""
-        found: dict[str, LiveMember] = {}
-        with _answering():
-            listing = await self._client.range_prefix(self._keys.of("members", ""))
+        return await self._records("members", LiveMember)
+
+    async def statuses(self) -> Mapping[str, LiveStatus]:
+        """Give how those nodes fare; skip what is broken."""
+        return await self._records("status", LiveStatus)
+
+    async def _records(self, kind: Kind, model: type[_Live]) -> dict[str, _Live]:
+        found: dict[str, _Live] = {}
+        with answering():
+            listing = await self._client.range_prefix(self._keys.of(kind, ""))
         for item in listing.items:
-            try:
-                record = LiveMember.read(item.key, item.value)
-            except BadRecord:
-                continue
-            found[record.name] = record
+            with suppress(BadRecord):
+                record = model.read(item.key, item.value)
+                found[record.owner] = record
         return found
 
-    async def put(self, intent: NodeIntent, revision: int) -> bool:
+    async def put(self, intent: NodeIntent, before: Found | None = None) -> bool:
         """Write an intent, if it is as it was read; say whether.
 
         Args:
             intent: What is wanted.
-            revision: That of the intent that was read; 0: there was none.
+            before: The intent that was read; None: there was none.
         """
-        return await self._put(intent, revision) is not None
+        return await self._store.put(intent, before) is not None
 
     async def drain(self, name: str, wish: Drain | None) -> Written:
         """Wish that a node drains, or not any more.
@@ -209,14 +183,13 @@ class Operator:
             Contended: Others write it all the time.
         """
         for _ in range(ATTEMPTS):
-            there = await self._nodes()
+            there = await self._store.read()
             there.check(member.name)
-            before = there.found.get(member.name)
+            before = there.nodes.get(member.name)
             if before is not None and not before.intent.removed:
                 raise AlreadyListed(member.name, before.intent.author)
             intent = NodeIntent(node=member, author=self._author)
-            revision = before.revision if before is not None else 0
-            done = await self._put(intent, revision)
+            done = await self._store.put(intent, before)
             if done is not None:
                 return member.name, done
         raise Contended(member.name)
@@ -233,11 +206,11 @@ class Operator:
             intent = RegionIntent(**text.region.model_dump(), order=order)
             if await self.put_region(intent, revision) is not None:
                 written.append("region")
-        there = (await self._nodes()).found
+        there = (await self._store.read()).nodes
         for member in text.members:
             drain = text.drains.get(member.name)
             intent_ = NodeIntent(node=member, author=self._author, drain=drain)
-            if member.name not in there and await self.put(intent_, 0):
+            if member.name not in there and await self.put(intent_):
                 written.append(member.name)
         known = await self.clients()
         for client, rule in text.clients.items():
@@ -247,25 +220,8 @@ class Operator:
         return written
 
     async def wanted(self) -> Wanted | None:
-        """Give the region as it is wanted, as it was at one revision; None: nobody did.
-
-        Raises:
-            BadRecord: A record is broken: what is made of the others would take a
-                node from clients.
-        """
-        there = await self._nodes()
-        there.check(*there.broken)
-        if not there.regions:
-            return None
-        found = there.regions[0]
-        nodes = {
-            name: one.intent.node
-            for name, one in there.found.items()
-            if not one.intent.removed
-        }
-        order = [name for name in dict.fromkeys(found.order) if name in nodes]
-        names = [*order, *sorted(nodes.keys() - set(order))]
-        return Wanted(found, tuple(nodes[name] for name in names), there.revision)
+        """Give the region as it is wanted; None if nobody said it. See `Intents`."""
+        return (await self._store.read()).wanted
 
     async def export_region(self) -> str:
         """Write the region as a file; what only etcd has a place for is left out."""
@@ -302,9 +258,9 @@ class Operator:
             with_others: Whether those of all others must be as they were read.
         """
         for _ in range(ATTEMPTS):
-            there = await self._nodes()
+            there = await self._store.read()
             there.check(name)
-            found = there.found
+            found = there.nodes
             if name not in found or found[name].intent.removed:
                 known = (n for n, one in found.items() if not one.intent.removed)
                 raise UnknownNode(name, tuple(sorted(known)))
@@ -317,46 +273,16 @@ class Operator:
                 for other, one in found.items()
                 if with_others and other != name
             }
-            revision = await self._put(intent, found[name].revision, given)
+            revision = await self._store.put(intent, found[name], given)
             if revision is not None:
                 return Written(intent, revision)
         raise Contended(name)
-
-    async def _nodes(self) -> _Nodes:
-        """Read every intent, the region's too."""
-        with _answering():
-            listing = await self._client.range_prefix(self._keys.of("intent", ""))
-        read = _Nodes(listing.revision)
-        for item in listing.items:
-            place = self._keys.read(item.key)
-            name = place[1] if place is not None else ""
-            try:
-                if item.key == self._keys.region:
-                    read.regions.append(RegionIntent.read(item.key, item.value))
-                elif name:
-                    intent = NodeIntent.read(item.key, item.value)
-                    read.found[name] = Found(intent, item.mod_revision)
-            except BadRecord as exc:
-                read.broken[name] = exc
-        return read
-
-    async def _put(
-        self,
-        intent: NodeIntent,
-        revision: int,
-        given: Mapping[bytes, int] | None = None,
-    ) -> int | None:
-        key = self._keys.of("intent", intent.owner)
-        with _answering():
-            return await self._client.txn_put(
-                key, intent.write(), revision, given=given
-            )
 
     # The region as a whole.
 
     async def region(self) -> tuple[RegionIntent | None, int]:
         """Give what is wanted of the region, and at which revision that was written."""
-        with _answering():
+        with answering():
             item = await self._client.get(self._keys.region)
         if item is None:
             return None, 0
@@ -364,15 +290,25 @@ class Operator:
 
     async def put_region(self, intent: RegionIntent, revision: int) -> int | None:
         """Write it, if it is as it was read; give the new revision, or None."""
+        before, there = await self.region()
+        if there != revision:
+            return None
         said = intent.model_copy(update={"author": self._author})
-        with _answering():
-            return await self._client.txn_put(self._keys.region, said.write(), revision)
+        return await self._store.put_region(said, before, revision)
+
+    async def regions(self) -> list[int]:
+        """Give the ids of all regions that are recorded beside this one."""
+        root = self._keys.all_regions
+        with answering():
+            listing = await self._client.range_prefix(root)
+        words = (one.key.removeprefix(root).split(b"/")[0] for one in listing.items)
+        return sorted({int(word) for word in words if word.isdigit()})
 
     # Clients.
 
     async def clients(self) -> Mapping[NodeKey, ClientIntent]:
         """Give the rules for clients that there are; skip what is broken."""
-        with _answering():
+        with answering():
             listing = await self._client.range_prefix(self._keys.clients)
         found: dict[NodeKey, ClientIntent] = {}
         for item in listing.items:
@@ -394,29 +330,13 @@ class Operator:
         key = self._keys.client(client)
         intent = ClientIntent(key=node_key_text(client), rule=rule, author=self._author)
         for _ in range(ATTEMPTS):
-            with _answering():
+            with answering():
                 item = await self._client.get(key)
                 before = item.mod_revision if item is not None else 0
                 revision = await self._client.txn_put(key, intent.write(), before)
             if revision is not None:
                 return revision
         raise Contended(node_key_text(client))
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Say of whatever etcd raises in the block that the registry is away.
-
-    Raises:
-        ConfigError: A file of the operator's cannot be used.
-        RegistryUnavailable: Anything else.
-    """
-    try:
-        yield
-    except FileUnusable as exc:
-        raise ConfigError("registry.etcd", exc.path, exc.reason, exc.hint) from exc
-    except EtcdError as exc:
-        raise RegistryUnavailable("etcd", str(exc)) from exc
 
 
 @asynccontextmanager

@@ -261,3 +261,28 @@ class LiveStatus(Stored):
     def owner(self) -> str:
         """See `Stored`."""
         return self.name
+
+
+class Edit(Stored):
+    """One change of what the map is made of, kept to look back and to go back."""
+
+    number: str
+    """Unlike that of any other edit."""
+
+    at: str
+    """When, by the clock of whoever wrote it: RFC 3339, UTC."""
+
+    author: str
+    what: str
+    """Name of the node, or `region`."""
+
+    before: dict[str, object] | None = None
+    """What was recorded; None: nothing, or a node that was taken out."""
+
+    after: dict[str, object] | None = None
+    """What is recorded from then on."""
+
+    @property
+    def owner(self) -> str:
+        """See `Stored`."""
+        return self.number

@@ -242,7 +242,7 @@ async def test_region_that_takes_listed_nodes_only(start, url, keys):
     assert await node.refused() == (
         "the region takes listed nodes only; an operator may add 901a"
     )
-    assert names(url, keys.root) == [keys.region.decode()]
+    assert names(url, keys.of("intent", "")) == [keys.region.decode()]
 
 
 async def test_name_that_another_node_has(start):
@@ -388,7 +388,10 @@ async def test_record_is_taken_back_at_the_end(start, url, keys):
     await node.end()
     assert node.enrolment.lease == 0
     assert node.record is None
-    assert names(url, keys.root) == [node.intent_key.decode(), keys.region.decode()]
+    assert names(url, keys.of("members", "")) == []
+    found = names(url, keys.of("intent", ""))
+    assert found == [node.intent_key.decode(), keys.region.decode()]
+    assert len(names(url, keys.of("edits", ""))) == len(found)
 
 
 async def test_etcd_goes_away_and_comes_back(start, shared_etcd):

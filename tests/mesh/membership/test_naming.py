@@ -59,7 +59,7 @@ async def test_first_free_name(naming, etcd, keys, tmp_path):
     """What was taken out is not free: clients may still know it."""
     operator = Operator(etcd, keys, "ann")
     for member in (A, B):
-        await operator.put(NodeIntent(node=member, author="ann"), 0)
+        await operator.put(NodeIntent(node=member, author="ann"))
     await operator.remove(A.name)
     where = folder(tmp_path, "one")
     assert await naming("nodekey:1").find(where) == "901c"

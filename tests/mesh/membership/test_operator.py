@@ -22,6 +22,7 @@ from derpmesh.membership.records import (
     NodeIntent,
     RegionIntent,
 )
+from derpmesh.membership.store import IntentStore
 from derpnode.wire.keys import NodeKey, node_key_text
 from tests.mesh.membership.scene import REGION, A, B, C
 from tests.support.etcd import deleting, free_ports, putting, stored, transaction
@@ -37,7 +38,7 @@ async def operator(etcd, keys) -> AsyncIterator[Operator]:
     """An operator of a region of three nodes that listed themselves."""
     found = Operator(etcd, keys, "ann@desk")
     for member in (A, B, C):
-        assert await found.put(NodeIntent(node=member, author=member.name), 0)
+        assert await found.put(NodeIntent(node=member, author=member.name))
     return found
 
 
@@ -168,23 +169,21 @@ async def test_region(operator):
     assert await operator.put_region(intent, 0) is None
 
 
-class Rival(Operator):
-    """An operator before whose every write somebody else changes the intent."""
+class Busy(IntentStore):
+    """A registry in which somebody changes an intent before each write of ours."""
 
-    async def _put(self, intent, revision, given=None):
-        [found] = [
-            one
-            for name, one in (await super().nodes()).items()
-            if name == intent.node.name
-        ]
-        await super()._put(found.intent, found.revision)
-        return await super()._put(intent, revision, given)
+    async def put(self, intent, before, given=None):
+        """See the store."""
+        found = (await self.read()).nodes[intent.node.name]
+        await super().put(found.intent, found)
+        return await super().put(intent, before, given)
 
 
 async def test_somebody_else_is_always_faster(operator, etcd, keys):
     """That ends, and says so."""
+    operator._store = Busy(etcd, keys, "bob")
     with pytest.raises(Contended, match="901a: somebody else"):
-        await Rival(etcd, keys, "bob").drain(A.name, Drain())
+        await operator.drain(A.name, Drain())
 
 
 async def test_etcd_is_away():
