@@ -18,6 +18,7 @@ from derpctl.commands import (
     events,
     key,
     mesh,
+    migrate,
     node,
     probe,
     region,
@@ -93,6 +94,7 @@ app.add_typer(mesh.app)
 app.add_typer(map_commands.app)
 app.add_typer(probe.app)
 app.add_typer(key.app)
+app.add_typer(migrate.app)
 app.command()(version.version)
 app.command()(completion.completion)
 

@@ -197,18 +197,25 @@ class Screen:
         """Draw a table; a column whose name ends in `>` is aligned right."""
         self._draw(_table(columns, rows))
 
+    def text(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+        """Give a table as text, as `table` draws it."""
+        return self._text(_table(columns, rows))
+
     def line(self, text: str, end: str = "\n") -> None:
         """Print text as it is, at once."""
         sys.stdout.write(f"{text}{end}")
         sys.stdout.flush()
 
     def _draw(self, *drawn: Table | Text) -> None:
+        self.line(self._text(*drawn), end="")
+
+    def _text(self, *drawn: Table | Text) -> str:
         console = self._console()
         with console.capture() as captured:
             console.print(*drawn, sep="\n")
         # rich fills the last column with blanks.
         lines = [line.rstrip() for line in captured.get().splitlines()]
-        self.line("\n".join(lines))
+        return "".join(f"{line}\n" for line in lines)
 
     def _console(self) -> Console:
         measured = sys.stdout.isatty() or "COLUMNS" in os.environ
