@@ -20,11 +20,14 @@ from rich.text import Text
 
 from derpctl.admin import StatusView
 from derpctl.health import Health, Verdict
+from derpctl.history import Step
 from derpctl.keyring import NodeKeys, items
 from derpctl.links import LinkRow
 from derpctl.map.lint import Finding, printable
+from derpctl.map.lint.catalog import Online, Rule
 from derpctl.probe.checks import Result
 from derpctl.probe.matrix import Cell, Outcome
+from derpctl.regions import RegionRow
 from derpctl.reports import Report
 
 
@@ -114,6 +117,33 @@ class Screen:
             pairs = f"{len(alike)} pairs" if len(alike) > 1 else where
             self.line(f"{pairs}: {reason}")
 
+    def regions(self, rows: Sequence[RegionRow]) -> None:
+        """Draw the regions that there are."""
+        cells = [
+            [
+                str(row.id),
+                row.code or _DASH,
+                row.name or _DASH,
+                f"{row.serving}/{row.nodes}",
+                _DASH if row.clients is None else str(row.clients),
+                row.content or _DASH,
+                row.problem or _DASH,
+            ]
+            for row in rows
+        ]
+        columns = ("REGION>", "CODE", "NAME", "SERVING>", "CLIENTS>", "MAP", "PROBLEM")
+        self.table(columns, cells)
+
+    def history(self, steps: Sequence[Step]) -> None:
+        """Draw what the map was; each change has a line."""
+        rows = []
+        for step in steps:
+            first = [str(step.revision), step.content, step.at, step.author]
+            words = [printable(str(one)) for one in step.difference.changes]
+            for number, line in enumerate(words or ["no difference"]):
+                rows.append([*(first if not number else [""] * len(first)), line])
+        self.table(("REVISION>", "MAP", "WHEN", "WHO", "CHANGE"), rows)
+
     def findings(self, findings: Sequence[Finding]) -> None:
         """Draw what a linter found."""
         rows = [
@@ -127,6 +157,20 @@ class Screen:
             for found in findings
         ]
         self.table(("LINE>", "RULE", "SEVERITY", "PATH", "MESSAGE"), rows)
+
+    def rules(self, rules: Sequence[Rule]) -> None:
+        """Draw the rules of the linter."""
+        rows = [
+            [
+                rule.number,
+                "/".join(one.value for one in rule.severities),
+                "yes" if rule.fixable else _DASH,
+                _DASH if rule.online is Online.NO else rule.online.value,
+                rule.title,
+            ]
+            for rule in rules
+        ]
+        self.table(("RULE", "SEVERITY", "FIX", "ONLINE", "WANTS"), rows)
 
     def probe(self, result: Result) -> None:
         """Draw what was found at each layer."""

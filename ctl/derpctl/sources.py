@@ -1,7 +1,6 @@
 """Gets a map from wherever an operator has one: a file, a URL, the region itself."""
 
 import asyncio
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -16,13 +15,10 @@ from derpctl.export import check
 from derpctl.map.errors import BadMap
 from derpctl.map.model import DerpMap
 from derpctl.map.source import read_any
+from derpctl.texts import CLUSTER, as_text, is_url, is_yaml, read_text
 from derpnode.client.errors import reason_of
 
 
-CLUSTER = "cluster"
-STANDARD_INPUT = "-"
-
-_YAML = frozenset({".yaml", ".yml"})
 _MOST = 1 << 20  # bytes; clients read no more of a map
 _OK = 200
 _MISSING = (404, 410)
@@ -56,22 +52,39 @@ class Source:
         Raises:
             CtlError: There is none, or it is no map.
         """
-        if self.name == CLUSTER:
+        if self.is_cluster:
             return await _of_cluster(config, timeout)
-        if self._is_url:
-            text = await self._download(timeout)
-            path = self._parts().path
-        else:
-            text, path = read_text(self.name), self.name
+        text, named = await self.read(timeout=timeout)
         try:
-            return read_any(text, is_yaml=is_yaml(path))
+            return read_any(text, is_yaml=named)
         except BadMap as exc:
             hint = "give DERPMap JSON, a policy, or headscale's YAML"
             raise CtlError(self.shown, str(exc), hint, Exit.INVALID) from exc
 
+    async def read(self, *, timeout: float) -> tuple[str, bool]:  # noqa: ASYNC109 - part of the error
+        """Get the text; also say whether its name says that it is YAML.
+
+        Not for `cluster`, which has none.
+
+        Args:
+            timeout: Seconds that a URL may take.
+
+        Raises:
+            CtlError: There is none.
+        """
+        if self._is_url:
+            text = await self._download(timeout)
+            return text, is_yaml(self._parts().path)
+        return read_text(self.name), is_yaml(self.name)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the region itself is asked."""
+        return self.name == CLUSTER
+
     @property
     def _is_url(self) -> bool:
-        return self.name.lower().startswith(("http://", "https://"))
+        return is_url(self.name)
 
     def _parts(self) -> SplitResult:
         """Take the URL apart.
@@ -120,35 +133,7 @@ class Source:
         except (aiohttp.ClientError, OSError) as exc:
             reason, broken = "no HTTP answer that can be read", "is it a web server?"
             raise CtlError(self.shown, reason, broken, Exit.UNREACHABLE) from exc
-        return _text(self.shown, bytes(body))
-
-
-def read_text(file: str) -> str:
-    """Read a file, or standard input.
-
-    Raises:
-        CtlError: There is none, or it is not text.
-    """
-    try:
-        if file == STANDARD_INPUT:
-            return _text(file, sys.stdin.buffer.read())
-        return _text(file, Path(file).read_bytes())
-    except OSError as exc:
-        reason, hint = (exc.strerror or "unreadable").lower(), "check path and mode"
-        raise CtlError(file, reason, hint, Exit.CONFIG) from exc
-
-
-def is_yaml(path: str) -> bool:
-    """Tell by its name whether a file is YAML, though it may look like JSON."""
-    return Path(path).suffix in _YAML
-
-
-def _text(name: str, data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        reason, hint = f"not text: byte {exc.start}", "give a text file, in UTF-8"
-        raise CtlError(name, reason, hint, Exit.INVALID) from exc
+        return as_text(self.shown, bytes(body))
 
 
 async def _of_cluster(config: Path, timeout: float) -> DerpMap:  # noqa: ASYNC109 - part of the error

@@ -221,7 +221,7 @@ JUNK = "give DERPMap JSON, a policy, or headscale's YAML\n"
             f" derpMap; {JUNK}",
         ),
         ("Regions: {}", "map = {}: there is no map in it: neither Regions nor"),
-        ("", f"map = None: not an object; {JUNK}"),
+        ("", "map = None: there is nothing in it; give the file with the map; "),
         (
             '{"Regions": {"1": {"Nodes": [{"DERPPort": "x"}]}}}',
             f"Regions.1.Nodes[0].DERPPort = 'x': not a whole number, written without a"

@@ -81,7 +81,7 @@ def env(
 def _find(file: str, container: str, service: str) -> "Container":
     from derpctl.migrate.choice import pick  # noqa: PLC0415
     from derpctl.migrate.container import containers_in, inspect  # noqa: PLC0415
-    from derpctl.sources import read_text  # noqa: PLC0415
+    from derpctl.texts import read_text  # noqa: PLC0415
 
     if container:
         return pick(f"--container {container}", [inspect(container)], service)

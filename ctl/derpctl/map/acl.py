@@ -40,6 +40,12 @@ def acl_fragment(derp_map: DerpMap, removed: Sequence[int] = ()) -> str:
     return "".join(f"{line}\n" for line in _member(derp_map, removed))
 
 
+def acl_region(region: Region) -> str:
+    """Write a region alone, as the value of a member of `Regions`."""
+    lines = (f"\t{line}" for line in _region(region))
+    return "\n".join(["{", *lines, "}"])
+
+
 def _member(derp_map: DerpMap, removed: Sequence[int]) -> list[str]:
     refuse_scores(derp_map, "a policy file")
     lines = [

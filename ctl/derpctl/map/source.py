@@ -6,8 +6,8 @@ headscale's `derp.paths` (YAML). What cannot be read is a finding, too.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 
 import yaml
 
@@ -44,6 +44,18 @@ class Judged:
     form: str
     """`derpmap`, `acl` or `headscale`."""
     findings: list[Finding]
+    derp_map: DerpMap | None = None
+    """What was read; None where Go would not read it."""
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Of all that is in the file, by path in lower case."""
+
+    def and_also(self, findings: Iterable[Finding]) -> "Judged":
+        """Add what others found; it gets the lines of the file."""
+        found = [
+            replace(one, line=_line(self.lines, one.path)) if self.lines else one
+            for one in findings
+        ]
+        return replace(self, findings=[*self.findings, *found])
 
 
 _STRICT = Terms()
@@ -66,16 +78,19 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
     except BadMap as exc:
         return Judged(form, [_unreadable(exc, {})])
     findings = [*_too_large(text), *_no_map(located.value)]
+    if located.value is None:
+        return Judged(form, findings)
     if is_yaml:
         findings += _wrong_case("", located.value, located.lines)
         located = _as_go_spells(located)
+    findings += _nulls(located, terms.target)
     try:
         derp_map = read_derp_map(located.value)
     except BadMap as exc:
         return Judged(form, [*findings, _unreadable(exc, located.lines)])
     for finding in lint(derp_map, terms):
         findings.append(replace(finding, line=_line(located.lines, finding.path)))
-    return Judged(form, findings)
+    return Judged(form, findings, derp_map, located.lines)
 
 
 def read_any(text: str, *, is_yaml: bool) -> DerpMap:
@@ -128,17 +143,18 @@ def _whole(text: str) -> str:
     return f"{{{text}}}" if text.lstrip().startswith('"') else text
 
 
-def _below(located: Located, member: str) -> Located:
+def _below(located: Located, name: str) -> Located:
     """Take one member of an object, with its lines."""
-    value = located.value[member] if isinstance(located.value, dict) else None
-    member = member.lower()
+    value = located.value[name] if isinstance(located.value, dict) else None
+    member = name.lower()
     start = f"{member}."
     lines = {
         path.removeprefix(start): line
         for path, line in located.lines.items()
         if path.startswith(start)
     }
-    return Located(value, {"": located.lines[member], **lines})
+    spot = located.spot.at(name) if located.spot is not None else None
+    return Located(value, {"": located.lines[member], **lines}, spot)
 
 
 def _unreadable(exc: BadMap, lines: Mapping[str, int]) -> Finding:
@@ -158,9 +174,46 @@ def _too_large(text: str) -> Iterator[Finding]:
 
 
 def _no_map(value: object) -> Iterator[Finding]:
-    if isinstance(value, dict) and "regions" not in map(str.lower, map(str, value)):
-        message = "there is no map in it: neither Regions nor derpMap"
+    if value is None:
+        message = "there is nothing in it; give the file with the map"
         yield Finding("DM025", Severity.ERROR, "", message, line=1)
+    elif isinstance(value, dict) and "regions" not in map(str.lower, map(str, value)):
+        message = "there is no map in it: neither Regions nor derpMap"
+        yield Finding("DM025", Severity.ERROR, "", message + _instead(value), line=1)
+
+
+def _instead(tree: Mapping[object, object]) -> str:
+    """Say what is there in place of a map; nothing if nobody can tell."""
+    for key in map(str, tree):
+        name = key.lower().replace("_", "").replace("-", "")
+        if name in ("regions", _MEMBER):
+            wanted = "derpMap" if name == _MEMBER else "Regions"
+            return f"; {key!r:.40} is read by nobody, call it {wanted}"
+    derp = tree.get("derp")
+    if isinstance(derp, dict) and "paths" in derp:
+        return (
+            "; this is headscale's configuration, and the map is in the files of its"
+            " derp.paths"
+        )
+    return ""
+
+
+def _nulls(located: Located, target: Target | None) -> Iterator[Finding]:
+    """DM024: no region is null for headscale; Tailscale takes it for an order."""
+    if target is not Target.HEADSCALE or not isinstance(located.value, dict):
+        return
+    for name, regions in located.value.items():
+        if str(name).lower() != "regions" or not isinstance(regions, dict):
+            continue
+        for key in (key for key, region in regions.items() if region is None):
+            path = f"Regions.{key}"
+            message = (
+                "null takes a region out in some versions of headscale, and does"
+                " nothing in others; leave it out, and set derp.urls to a map without"
+                " it"
+            )
+            line = _line(located.lines, path)
+            yield Finding("DM024", Severity.WARNING, path, message, line=line)
 
 
 def _line(lines: Mapping[str, int], path: str) -> int | None:
@@ -261,7 +314,7 @@ def _wrong_case(
 
 def _as_go_spells(located: Located) -> Located:
     """Give what headscale would make of it, in Go's words; the rest is left out."""
-    return Located(_go(located.value), located.lines)
+    return replace(located, value=_go(located.value))
 
 
 def _go(value: object) -> object:

@@ -29,7 +29,13 @@ from derpnode.client.messages import (
 from derpnode.client.relay import DIAL_TIMEOUT, TIMEOUT, Relay
 from derpnode.client.session import Client, connect, hello, introduce
 from derpnode.client.stream import Answer, Stream
-from derpnode.client.tls import PIN_PREFIX, Certificates, ClientTls, check_certificates
+from derpnode.client.tls import (
+    PIN_PREFIX,
+    Certificates,
+    ClientTls,
+    check_certificates,
+    own_certificates,
+)
 
 
 __all__ = [
@@ -64,4 +70,5 @@ __all__ = [
     "connect",
     "hello",
     "introduce",
+    "own_certificates",
 ]

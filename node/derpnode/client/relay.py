@@ -16,7 +16,7 @@ from derpnode.client.errors import (
     layer,
 )
 from derpnode.client.stream import Stream
-from derpnode.client.tls import ClientTls, client_context
+from derpnode.client.tls import PIN_PREFIX, ClientTls, client_context
 from derpnode.config import is_ip
 
 
@@ -25,6 +25,8 @@ TIMEOUT: Final = 10.0
 
 DIAL_TIMEOUT: Final = 1.5
 """Seconds for one TCP connect. Source: ``derphttp_client.go``, ``dialNodeTimeout``."""
+
+_ANYBODY = ClientTls(PIN_PREFIX)  # with a pin, OpenSSL checks nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,31 @@ class Relay:
         Raises:
             TlsFailed: See `check_certificates`; or there was no handshake.
         """
+        stream = await self._meet(sock, self.tls, within)
+        if self.tls is not None:
+            stream.check(self.tls, self.host, datetime.now(UTC))
+        return stream
+
+    async def meet(self, sock: socket.socket, *, within: float = TIMEOUT) -> Stream:
+        """Make a stream as `secure` does, but whoever the server is.
+
+        For who wants to know what is wrong with `Stream.presented`: whatever is said
+        on it, anybody may hear.
+
+        Raises:
+            TlsFailed: There was no handshake.
+        """
+        return await self._meet(
+            sock, _ANYBODY if self.tls is not None else None, within
+        )
+
+    async def _meet(
+        self, sock: socket.socket, tls: ClientTls | None, within: float
+    ) -> Stream:
         hint = "check the certificate, the name in it and the pin in the map"
         name = "" if is_ip(self.host) else self.host  # an empty name sends no SNI
         try:
-            context = client_context(self.tls) if self.tls is not None else None
+            context = client_context(tls) if tls is not None else None
             async with layer(TlsFailed, str(self), within, hint):
                 _, stream = await asyncio.get_running_loop().create_connection(
                     lambda: Stream(str(self), self.authority),
@@ -109,8 +132,6 @@ class Relay:
         except BaseException:
             sock.close()
             raise
-        if self.tls is not None:
-            stream.check(self.tls, self.host, datetime.now(UTC))
         return stream
 
     async def open(self, *, within: float = TIMEOUT) -> Stream:

@@ -132,6 +132,10 @@ class Stream(asyncio.Protocol):
             self._transport.abort()
             raise
 
+    def presented(self) -> list[bytes]:
+        """Give the certificates that came, DER; none without TLS."""
+        return presented(self._transport.get_extra_info("ssl_object"))
+
     async def get(
         self, path: str, headers: Mapping[str, str], *, within: float = 10.0
     ) -> Answer:

@@ -97,7 +97,7 @@ def check_certificates(
     Raises:
         TlsFailed: A client would not go on.
     """
-    own = [der for der in chain if not _is_meta(der)]
+    own = own_certificates(chain)
     if not own:
         raise TlsFailed(host, "no certificate was presented", "give the node one")
     try:
@@ -122,6 +122,11 @@ def check_certificates(
         not_after=leaf.not_valid_after_utc,
         meta_key=metas[0][0] if metas else None,
     )
+
+
+def own_certificates(chain: Sequence[bytes]) -> list[bytes]:
+    """Leave DERP's meta certificate out of what was presented."""
+    return [der for der in chain if not _is_meta(der)]
 
 
 def _is_meta(der: bytes) -> bool:

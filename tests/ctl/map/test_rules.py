@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derpctl.map.lint import Severity, Target, Terms, has_errors, lint, summary
+from derpctl.map.lint.catalog import RULES
 from derpctl.map.model import DerpMap, HomeParams, Node, Region
+from derpctl.map.source import judge
 from tests.ctl.map.drawn import maps
 
 
@@ -114,6 +116,8 @@ BREAKS = [
     ("DM007", "error", node(host_name="-a"), node(host_name="192.0.2.1")),
     ("DM007", "error", node(host_name="a" * 64), node(host_name="a" * 63)),
     ("DM007", "error", node(host_name="a\n"), node(host_name="a")),
+    ("DM007", "error", node(derp_port=65_536), node(derp_port=65_535)),
+    ("DM007", "error", node(derp_port=-1), node(derp_port=0)),
     ("DM008", "error", node(ipv4="none"), node(ipv4="none", ipv6="")),
     ("DM008", "error", node(ipv4="2001:db8::1"), node(ipv6="2001:db8::1")),
     ("DM008", "error", node(ipv6="192.0.2.1"), node(ipv6="none")),
@@ -242,6 +246,72 @@ FOR_HEADSCALE = [
     ("DM022", elsewhere(999), elsewhere(998)),
     ("DM023", two(), node()),
 ]
+
+
+_ONE = '"1": {"RegionID": 1, "Nodes": []}'
+_LOWER = "{regions: {900: {regionid: 900, nodes: [{name: 900a}]}}}"
+
+IN_FILES = [
+    ("DM024", "error", _LOWER.replace("name", "Name"), _LOWER),
+    ("DM024", "error", _LOWER.replace("regions", "Regions"), _LOWER),
+    ("DM024", "warning", _LOWER.replace("{900", "{7: null, 900"), _LOWER),
+    ("DM025", "error", "{", f'{{"Regions": {{{_ONE}}}}}'),
+    ("DM025", "error", "", '{"Regions": {}}'),
+    ("DM025", "error", '{"acls": []}', '{"derpMap": {"Regions": {}}}'),
+    ("DM025", "error", '{"Regions": []}', '{"Regions": null}'),
+    ("DM025", "error", _ONE.join(("{", "}")), f'{{"Regions": {{{_ONE}}}}}'),
+    (
+        "DM025",
+        "error",
+        f'{{"Regions": {{{_ONE.replace(": 1", ": 1.0")}}}}}',
+        f'{{"Regions": {{{_ONE}}}}}',
+    ),
+    ("DM025", "error", '{"Regions": {"x": {}}}', '{"Regions": {"1": null}}'),
+    ("DM025", "error", "#" * ((1 << 20) + 1) + "\n{}", '{"Regions": {}}'),
+]
+"""What is wrong with a text, and its nearest that is well."""
+
+ONLINE = {"DM011", "DM021", "DM027"}
+"""Rules that only nodes make fire: see tests/ctl/test_lint_online.py."""
+
+
+@pytest.mark.parametrize(("rule", "severity", "broken", "sound"), IN_FILES)
+def test_rules_of_files(rule, severity, broken, sound):
+    """They fire on the one text, and not on its neighbour."""
+    fired = {
+        (one.rule, one.severity.value)
+        for one in judge(broken, is_yaml=not is_json(broken)).findings
+    }
+    assert (rule, severity) in fired
+    assert rule not in {
+        one.rule for one in judge(sound, is_yaml=not is_json(sound)).findings
+    }
+
+
+def is_json(text: str) -> bool:
+    """Tell what is YAML here by a key without quotes."""
+    return "regions" not in text.lower() or '"' in text
+
+
+def test_every_rule_is_shown_both_ways():
+    """None is without a map that breaks it, as badly as it can be broken."""
+    shown = {(rule, severity) for rule, severity, _, _ in (*BREAKS, *IN_FILES)}
+    shown |= {(rule, "warning") for rule, _, _ in FOR_HEADSCALE}
+    wanted = {
+        (rule.number, severity.value)
+        for rule in RULES
+        for severity in rule.severities
+        if rule.number not in ONLINE
+    }
+    assert shown - {("DM012", "warning")} == wanted - {("DM012", "warning")}
+
+
+def test_what_can_be_mended_is_known():
+    """The catalogue says of each rule what its findings say."""
+    fixable = {
+        one.rule for _, _, broken, _ in BREAKS for one in lint(broken) if one.fixable
+    }
+    assert fixable == {rule.number for rule in RULES if rule.fixable}
 
 
 @pytest.mark.parametrize(("rule", "severity", "broken", "sound"), BREAKS)

@@ -75,7 +75,8 @@ def test_lines(ending):
 def test_sound():
     """Nothing is found where nothing is wrong."""
     sound = HUJSON.replace("a:443", "a")
-    assert judge(sound, is_yaml=False) == Judged("derpmap", [])
+    derp_map = read_any(sound, is_yaml=False)
+    assert judge(sound, is_yaml=False) == Judged("derpmap", [], derp_map)
     assert judged(YAML.replace("a:443", "a"), is_yaml=True) == ("headscale", [])
 
 

@@ -40,7 +40,8 @@ def diff(  # noqa: PLR0913 - options of a command line
     from derpctl.exits import Exit  # noqa: PLC0415
     from derpctl.map.diff import diff as compare  # noqa: PLC0415
     from derpctl.map.lint import printable  # noqa: PLC0415
-    from derpctl.sources import STANDARD_INPUT, Source  # noqa: PLC0415
+    from derpctl.sources import Source  # noqa: PLC0415
+    from derpctl.texts import STANDARD_INPUT  # noqa: PLC0415
 
     if before == after == STANDARD_INPUT:
         message = "only one of both can be standard input"

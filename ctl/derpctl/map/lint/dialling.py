@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from derpctl.map.lint.address import has_stun, is_address
+from derpctl.map.lint.address import MOST_PORT, has_stun, is_address
 from derpctl.map.lint.finding import Finding, Severity
 from derpctl.map.lint.place import Place
 
@@ -43,6 +43,17 @@ def host_names(place: Place) -> Iterator[Finding]:
             where = f"{path}.HostName"
             message = f"{node.host_name!r:.80} {wrong}"
             yield Finding("DM007", Severity.ERROR, where, message)
+
+
+def ports(place: Place) -> Iterator[Finding]:
+    """DM007: what clients dial is a port."""
+    for path, node in place.nodes():
+        if not 0 <= node.derp_port <= MOST_PORT:
+            message = (
+                f"{node.derp_port} is no port, so that clients cannot dial it; give 1"
+                f" to {MOST_PORT}, or leave it out for 443"
+            )
+            yield Finding("DM007", Severity.ERROR, f"{path}.DERPPort", message)
 
 
 def _wrong_host(text: str) -> str:

@@ -16,6 +16,7 @@ _REGION_RULES: tuple[RegionRule, ...] = (
     dialling.relays,
     dialling.stun,
     dialling.host_names,
+    dialling.ports,
     addresses.families,
     addresses.explicit,
     trust.pins,

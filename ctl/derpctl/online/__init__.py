@@ -1,0 +1,1 @@
+"""What the nodes of a map say to it: rules that need more than the map."""
