@@ -9,7 +9,6 @@ from derpctl.errors import CtlError
 from derpctl.exits import Exit
 
 
-_OPTION = "--reload-cmd"
 _STDERR = 2
 
 
@@ -20,8 +19,12 @@ class Reload:
     words: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str | None) -> "Reload":
+    def parse(cls, text: str | None, option: str = "--reload-cmd") -> "Reload":
         """Read a command line, before anything is written.
+
+        Args:
+            text: The command line; None: there is none.
+            option: What gave it.
 
         Raises:
             CtlError: There is no such command.
@@ -32,10 +35,10 @@ class Reload:
             words = tuple(shlex.split(text))
         except ValueError as exc:
             hint = "close the quote"
-            raise CtlError(_OPTION, str(exc).lower(), hint, Exit.USAGE) from exc
+            raise CtlError(option, str(exc).lower(), hint, Exit.USAGE) from exc
         if not words or shutil.which(words[0]) is None:
             reason = f"no such command: {words[0] if words else text!r}"
-            raise CtlError(_OPTION, reason, "give its path", Exit.USAGE)
+            raise CtlError(option, reason, "give its path", Exit.USAGE)
         return cls(words)
 
     def run(self) -> None:

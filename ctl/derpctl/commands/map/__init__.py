@@ -2,7 +2,7 @@
 
 import typer
 
-from derpctl.commands.map import history, importing
+from derpctl.commands.map import history, importing, verify, watch
 from derpctl.commands.map.diff import diff
 from derpctl.commands.map.export import EPILOG, export
 from derpctl.commands.map.lint import lint
@@ -31,5 +31,7 @@ app.command()(diff)
 app.command(epilog=history.HISTORY_EXAMPLE)(history.history)
 app.command(epilog=history.ROLLBACK_EXAMPLE)(history.rollback)
 app.command("import", epilog=importing.EXAMPLE)(importing.import_)
+app.command(epilog=verify.EXAMPLE)(verify.verify)
+app.command(epilog=watch.EXAMPLE)(watch.watch)
 app.command()(serve)
 app.add_typer(push)
