@@ -1,7 +1,6 @@
 """derpprobe, the tool by which operators of derper judge their relays."""
 
 import itertools
-import json
 import re
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from derpctl.map.derpprobe import derpprobe
+from derpctl.map.read import parse_derp_map
 from tests.interop.conftest import Regions
 from tests.interop.headscaled import map_server
 from tests.interop.region import Region
@@ -22,14 +23,9 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(150)]
 
 
 def probe_map(region: Region, folder: Path) -> Path:
-    """Write the region's map as derpprobe needs it: it tries an address "none"."""
-    derp_map = json.loads(region.map_file.read_text())
-    for mapped in derp_map["Regions"].values():
-        for node in mapped["Nodes"]:
-            if node.get("IPv6") == "none":
-                del node["IPv6"]
+    """Write the region's map as `map export -f derpprobe` does."""
     path = folder / "derpmap.json"
-    path.write_text(json.dumps(derp_map))
+    path.write_text(derpprobe(parse_derp_map(region.map_file.read_text())))
     return path
 
 
