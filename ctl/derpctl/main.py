@@ -16,6 +16,7 @@ from derpctl.commands import (
     completion,
     demo,
     events,
+    init,
     key,
     mesh,
     migrate,
@@ -85,6 +86,7 @@ def root(
 
 
 app.command()(demo.demo)
+app.command(epilog=init.EPILOG)(init.init)
 app.command()(status.status)
 app.command(epilog=events.EPILOG)(events.events)
 app.add_typer(region.app)

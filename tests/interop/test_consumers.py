@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -16,9 +17,12 @@ from derpctl.map.acl import acl, acl_fragment
 from derpctl.map.canonical import canonical_json
 from derpctl.map.headscale import headscale
 from derpctl.map.model import DerpMap, HomeParams
-from derpctl.map.read import read_derp_map
+from derpctl.map.policy import policy_json
+from derpctl.map.read import parse_derp_map, read_derp_map
+from derpctl.map.terraform import terraform
 from tests.ctl.map.drawn import maps
 from tests.interop.conftest import Regions
+from tests.interop.region import Region
 from tests.support.peers import peer
 
 
@@ -86,6 +90,8 @@ class Form:
     decoder: str
     write: Callable[[DerpMap], str]
     carried: Callable[[DerpMap], DerpMap]
+    found_in: Callable[[Value], object] = lambda value: value
+    """Where the decoder has the map."""
 
 
 def pasted(derp_map: DerpMap) -> str:
@@ -104,6 +110,12 @@ def without_scores(derp_map: DerpMap) -> DerpMap:
     return replace(derp_map, home_params=None)
 
 
+def composed(derp_map: DerpMap) -> DerpMap:
+    """Give what Terraform makes of it: every text in its composed form (NFC)."""
+    text = canonical_json(without_scores(derp_map))
+    return parse_derp_map(unicodedata.normalize("NFC", text))
+
+
 def regions_alone(derp_map: DerpMap) -> DerpMap:
     """Give what headscale takes from a file."""
     return DerpMap(regions=derp_map.regions)
@@ -113,7 +125,11 @@ FORMS = {
     "derpmap": Form("derpmap", canonical_json, whole),
     "acl": Form("acl", acl, without_scores),
     "acl --fragment": Form("acl", pasted, without_scores),
+    "acl --style json": Form("acl", policy_json, without_scores),
     "headscale": Form("headscale", headscale, regions_alone),
+    "terraform": Form(
+        "terraform", terraform, composed, lambda value: value["derp_map"]
+    ),
 }
 
 
@@ -124,33 +140,43 @@ def test_drawn_maps_are_understood(consumer: Consumer, name: str, derp_map: Derp
     """Whatever a map says, each format says, in no word that Go does not know."""
     form = FORMS[name]
     meant = form.carried(derp_map)
-    assert read_derp_map(consumer.reads(form.decoder, form.write(meant))) == meant
+    value = consumer.reads(form.decoder, form.write(meant))
+    assert read_derp_map(form.found_in(value)) == meant
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_the_map_of_a_region(consumer: Consumer, regions: Regions, name: str):
     """So it is with what the command prints of nodes that run."""
-    region = regions.single("ours", "pinned")
     form = FORMS[name]
+    region = regions.single("ours", "pinned")
+    printed = export(region, *name.split())
+    text = f"{{{printed}}}" if name == "acl --fragment" else printed
+    value = consumer.reads(form.decoder, text)
+    wanted = parse_derp_map(region.map_file.read_text())
+    assert read_derp_map(form.found_in(value)) == wanted
+
+
+@pytest.mark.parametrize("name", ["acl", "acl --style json", "headscale", "terraform"])
+def test_regions_that_are_taken_away(consumer: Consumer, regions: Regions, name: str):
+    """A region of Tailscale's is null where the format can say that."""
+    form = FORMS[name]
+    words = (*name.split(), "--remove-default", "1,2")
+    printed = export(regions.single("ours", "pinned"), *words)
+    value = form.found_in(consumer.reads(form.decoder, printed))
+    found = cast("Mapping[str, Mapping[str, object]]", value)["Regions"]
+    assert set(found) == {"1", "2", "900"}
+    assert found["1"] is found["2"] is None
+
+
+def export(region: Region, *words: str) -> str:
+    """Print the map of a region in a format."""
     command = ["--config", str(region.document.parent / "derpctl.yaml")]
-    printed = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "derpctl",
-            *command,
-            "map",
-            "export",
-            "-f",
-            *name.split(),
-        ],
+    return subprocess.run(
+        [sys.executable, "-m", "derpctl", *command, "map", "export", "-f", *words],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     ).stdout
-    text = f"{{{printed}}}" if name == "acl --fragment" else printed
-    wanted = json.loads(region.map_file.read_text())
-    assert consumer.reads(form.decoder, text) == wanted
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """derpprobe, the tool by which operators of derper judge their relays."""
 
 import itertools
-import json
 import re
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from derpctl.map.derpprobe import derpprobe
+from derpctl.map.read import parse_derp_map
 from tests.interop.conftest import Regions
 from tests.interop.headscaled import map_server
 from tests.interop.region import Region
@@ -21,14 +23,9 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(150)]
 
 
 def probe_map(region: Region, folder: Path) -> Path:
-    """Write the region's map as derpprobe needs it: it tries an address "none"."""
-    derp_map = json.loads(region.map_file.read_text())
-    for mapped in derp_map["Regions"].values():
-        for node in mapped["Nodes"]:
-            if node.get("IPv6") == "none":
-                del node["IPv6"]
+    """Write the region's map as `map export -f derpprobe` does."""
     path = folder / "derpmap.json"
-    path.write_text(json.dumps(derp_map))
+    path.write_text(derpprobe(parse_derp_map(region.map_file.read_text())))
     return path
 
 
@@ -101,6 +98,20 @@ def test_map_by_url(regions: Regions, tmp_path: Path):
     assert good >= {f"{one}/{other}/mesh" for one in names for other in names}
     assert probed(result, "bad") == {f"{name}/udp6" for name in names}
     assert "good: derpmap-probe: " in result.stderr
+
+
+def test_map_made_for_it(regions: Regions, tmp_path: Path):
+    """With `map export -f derpprobe` nothing is left that it would call bad."""
+    region = regions.single("ours", "ca")
+    file = tmp_path / "derpmap.json"
+    words = ("map", "export", "-f", "derpprobe", "-O", file)
+    config = region.document.parent / "derpctl.yaml"
+    command = [sys.executable, "-m", "derpctl", "--config", config, *words]
+    subprocess.run(command, check=True)
+    result = run_once(region, "1.104", f"file://{file}")
+    assert result.returncode == 0, result.stderr
+    assert probed(result, "bad") == set()
+    assert probed(result, "good") >= {"900a/tls", "900a/udp", "900a/900a/mesh"}
 
 
 def is_served(url: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.interop.headscaled import Gate, Headscale, gate, headscale, map_server
 from tests.interop.region import Region, demo
@@ -51,17 +52,40 @@ def has_all(server: Headscale) -> bool:
     }
 
 
+def export(region: Region, *words: str | Path) -> str:
+    """Print the map of the region, or what to do with it."""
+    command = ["--config", config_of(region), "map", "export", "-f", *words]
+    return subprocess.run(
+        [sys.executable, "-m", "derpctl", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def test_file(region: Region, tmp_path: Path):
     """It takes the file that `map export -f headscale` writes."""
     file = tmp_path / "derp.yaml"
-    command = ["--config", str(config_of(region)), "map", "export", "-f", "headscale"]
-    with file.open("w") as output:
-        subprocess.run(
-            [sys.executable, "-m", "derpctl", *command], stdout=output, check=True
-        )
+    file.write_text(export(region, "headscale"))
     derp = {"urls": [], "paths": [str(file)]}
     with headscale(tmp_path / "hs", derp, os.environ) as server:
         assert has_all(server)
+
+
+def test_printed_configuration(region: Region, tmp_path: Path):
+    """It goes by the block that is printed for its configuration."""
+    file = tmp_path / "derp.yaml"
+    file.write_text(export(region, "headscale"))
+    node = region.demo["nodes"][0]
+    url = f"http://{node['host']}:{node['http_port']}{PATH}"
+    for name, words in (
+        ("file", ("--map-file", file)),
+        ("url", ("--map-url", url)),
+    ):
+        block = export(region, "headscale-config", "--only-ours", *words)
+        derp = yaml.safe_load(block)["derp"]
+        with headscale(tmp_path / name, derp, os.environ) as server:
+            assert has_all(server)
 
 
 def test_url_of_a_node(region: Region, tmp_path: Path):

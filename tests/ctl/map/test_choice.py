@@ -1,6 +1,9 @@
 """Which home clients choose, by our port of their rule; and what is said of it."""
 
+import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -128,6 +131,31 @@ def test_presets_pull_one_way(now, home):
         assert choose(BOTH, now, home=home) == 900
     if choose(BOTH, now, home=home) == 900:
         assert choose(PREFERRED, now, home=home) == 900
+
+
+CHOICES = json.loads((Path(__file__).parent / "choices.json").read_text())
+"""Drawn cases, and what netcheck of tailscale 1.104.5 made of them, called through a
+copy of the module that exports its function. None has a tie, which Go breaks at random;
+nanoseconds, and -1 for a home that was never heard of."""
+
+
+@pytest.mark.parametrize("case", CHOICES, ids=map(str, range(len(CHOICES))))
+def test_choices_of_go(case):
+    """The same as Go's own function; 0 is left to magicsock, which keeps a home."""
+    scores = {int(number): score for number, score in case["scores"].items()}
+    derp_map = replace(BOTH, home_params=HomeParams(region_score=scores))
+    before = [seconds(report) for report in case["before"]]
+    heard = math.inf if case["heard"] < 0 else case["heard"]
+    home = case["home"] or None
+    found = choose(
+        derp_map, seconds(case["now"]), home=home, before=before, heard=heard
+    )
+    assert found == (case["chosen"] or home)
+
+
+def seconds(report):
+    """Read a report of nanoseconds."""
+    return {int(number): value / 1e9 for number, value in report.items()}
 
 
 def test_collisions():
