@@ -46,9 +46,13 @@ def replace_whole(path: Path, text: str) -> None:
     Mode and owner stay what they are; a link stays one, and what it is to is written.
 
     Raises:
-        CtlError: It cannot be written; then the old one is as it was.
+        CtlError: It cannot be written; then the old one is as it was. Nor may it be
+            a device: root would put a file in its place.
     """
     target = path.resolve()
+    if target.exists() and not target.is_file():
+        reason, hint = "not a regular file", "give a file; pipe stdout for the rest"
+        raise CtlError(str(path), reason, hint, Exit.USAGE)
     try:
         descriptor, name = tempfile.mkstemp(
             prefix=f".{target.name}.", dir=target.parent

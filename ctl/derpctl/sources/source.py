@@ -1,5 +1,6 @@
 """Gets a map from wherever an operator has one, by its name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,18 +52,25 @@ class Source:
         """Whether it gives nodes an order of its own."""
         return self._is_headscale
 
-    async def get(self, config: Path, *, timeout: float) -> DerpMap:  # noqa: ASYNC109 - part of the error
+    async def get(
+        self,
+        config: Path,
+        *,
+        timeout: float,  # noqa: ASYNC109 - part of the error
+        remark: Callable[[str], None] = lambda _: None,
+    ) -> DerpMap:
         """Get the map.
 
         Args:
             config: Where derpctl's configuration is; only `cluster` and `rev:` read it.
             timeout: Seconds that a node, or a URL, may take.
+            remark: Told why the map may not be the last word.
 
         Raises:
             CtlError: There is none, or it is no map.
         """
         if self.is_cluster:
-            return await _of_cluster(config, timeout)
+            return await _of_cluster(config, timeout, remark)
         if self.name.startswith(REVISION):
             text = self.name.removeprefix(REVISION)
             return map_of_wanted(await revision_of(load_ctl_config(config), text))
@@ -104,8 +112,14 @@ class Source:
         return self.name.startswith(holders.HEADSCALE)
 
 
-async def _of_cluster(config: Path, timeout: float) -> DerpMap:  # noqa: ASYNC109 - part of the error
+async def _of_cluster(
+    config: Path,
+    timeout: float,  # noqa: ASYNC109 - part of the error
+    remark: Callable[[str], None],
+) -> DerpMap:
     """Get what `map export` would print; it refuses what that refuses."""
     found = await published(load_ctl_config(config), timeout=timeout)
+    if found.stale:
+        remark(f"{found.stale}; this is as {found.source} has it")
     check(found.derp_map)
     return found.derp_map

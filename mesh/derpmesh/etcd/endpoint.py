@@ -1,6 +1,7 @@
 """One endpoint of etcd: requests with one answer, and streams of them."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -248,4 +249,9 @@ def load_transport() -> "type[Transport]":
 
 def _said(exc: Exception) -> str:
     """Say what went wrong in one short line; some exceptions say nothing."""
+    cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+        number = cause.errno or 0
+        if number > 0:  # those of look-ups are below
+            return os.strerror(number).lower()
     return " ".join(str(exc).split())[:_MAX_SAID] or type(exc).__name__

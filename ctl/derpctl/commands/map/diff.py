@@ -60,7 +60,7 @@ def diff(  # noqa: PLR0913 - options of a command line
     settings = settings_of(context, output, timeout)
     sources = Source(before), Source(after)
     old, new = (
-        asyncio.run(source.get(settings.config, timeout=settings.timeout))
+        asyncio.run(source.get(settings.config, timeout=settings.timeout, remark=_say))
         for source in sources
     )
     for source in sources:
@@ -85,6 +85,10 @@ def diff(  # noqa: PLR0913 - options of a command line
             typer.echo(f"clients of region {counted.region}: {counted}")
     if exit_code and found.changes:
         raise typer.Exit(Exit.DIFFERENT)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"derpctl: {text}", err=True)
 
 
 async def _count(settings: Settings, reconnecting: "Sequence[int]") -> "Counted | None":
