@@ -130,6 +130,11 @@ class ClientsView(_View):
     mesh: int = 0
     watchers: int = 0
 
+    @property
+    def reconnecting(self) -> int:
+        """Connections that a new map ends: those of clients, not of other nodes."""
+        return max(self.connections - self.mesh, 0)
+
 
 class TrafficView(_View):
     """What a node has relayed since its start."""

@@ -1,24 +1,23 @@
 """Writes what an operator wants of a region's clients and nodes into the registry."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from derpctl import changes as region_change
 from derpctl import registry
 from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpmesh.membership.errors import RegistryInvalid, RegistryUnavailable
-from derpmesh.membership.model import Member, Rule
+from derpmesh.membership.edits import Wanted
+from derpmesh.membership.errors import RegistryInvalid
+from derpmesh.membership.model import Rule
 from derpmesh.membership.operator import Operator
 from derpmesh.membership.records import RegionIntent
 from derpmesh.membership.regionfile import RegionText, parse_region
 from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
 
-
-_Value = TypeVar("_Value")
 
 _LONGEST = 100  # characters of the code and the name of a region
 
@@ -36,21 +35,6 @@ class ClientRule:
         """Give it as JSON has it."""
         key = node_key_text(self.key)
         return {"key": key, "rule": self.rule, "author": self.author}
-
-
-async def ask(
-    config: CtlConfig, question: Callable[[Operator], Awaitable[_Value]]
-) -> _Value:
-    """Use the registry for one thing.
-
-    Raises:
-        CtlError: It cannot be had, or refuses.
-    """
-    try:
-        async with registry.opened(config) as operator:
-            return await question(operator)
-    except RegistryUnavailable as exc:
-        raise registry.unreachable(exc) from exc
 
 
 def client_key(text: str) -> NodeKey:
@@ -80,7 +64,7 @@ async def rule_clients(
             raise registry.no_region(config)  # no node would hear of it
         return [(key, await operator.rule(key, rule)) for key in keys]
 
-    return await ask(config, write)
+    return await registry.ask(config, write)
 
 
 async def client_rules(config: CtlConfig) -> list[ClientRule]:
@@ -89,7 +73,7 @@ async def client_rules(config: CtlConfig) -> list[ClientRule]:
     Raises:
         CtlError: The registry cannot be had.
     """
-    found = await ask(config, lambda operator: operator.clients())
+    found = await registry.ask(config, lambda operator: operator.clients())
     return [
         ClientRule(key, one.rule, one.author)
         for key, one in sorted(found.items())
@@ -103,43 +87,34 @@ async def region(config: CtlConfig) -> tuple[RegionIntent, int]:
     Raises:
         CtlError: The registry cannot be had, or nobody has said anything yet.
     """
-    found, revision = await ask(config, lambda operator: operator.region())
+    found, revision = await registry.ask(config, lambda operator: operator.region())
     if found is None:
         raise registry.no_region(config)
     return found, revision
 
 
-async def set_region(
+def region_changes(
     config: CtlConfig, changes: Mapping[str, object]
-) -> tuple[RegionIntent, int]:
-    """Change what is wanted of the region; give it, and the revision.
+) -> Callable[[Wanted | None], Wanted]:
+    """Give how the region changes with what was said of it.
 
     Raises:
-        CtlError: The registry cannot be had, or somebody else writes it too; or
-            nobody has said yet what the region is called; or a text cannot be used.
+        CtlError: A text cannot be used; or, when it is called, nobody has said yet
+            what the region is called.
     """
     for key in ("code", "name"):
         if key in changes:
             _check_text(f"--{key}", str(changes[key]))
 
-    async def write(operator: Operator) -> tuple[RegionIntent, int]:
-        found, before = await operator.region()
-        if found is None:
-            if not {"code", "name"} <= changes.keys():
-                raise registry.no_region(
-                    config
-                )  # what is made up here goes into the map
-            found = RegionIntent(id=config.region, code="", name="")
-        said = {**changes, "author": registry.author()}
-        intent = found.model_copy(update=said)
-        revision = await operator.put_region(intent, before)
-        if revision is None:
-            value = f"region {config.region}"
-            reason, hint = "somebody else writes it at the same time", "try again"
-            raise CtlError(value, reason, hint, Exit.REFUSED)
-        return intent, revision
+    def plan(seen: Wanted | None) -> Wanted:
+        if seen is not None:
+            return region_change.set_region(seen, changes)
+        if not {"code", "name"} <= changes.keys():
+            raise registry.no_region(config)  # what is made up here goes into the map
+        region = RegionIntent(id=config.region, code="", name="")
+        return region_change.set_region(Wanted(region, (), 0), changes)
 
-    return await ask(config, write)
+    return plan
 
 
 def read_region(config: CtlConfig, file: Path) -> RegionText:
@@ -180,7 +155,7 @@ async def import_region(
         names = [member.name for member in text.members if member.name in there]
         return written, [name for name in names if there[name].intent.removed]
 
-    return await ask(config, write)
+    return await registry.ask(config, write)
 
 
 async def export_region(config: CtlConfig) -> str:
@@ -190,29 +165,7 @@ async def export_region(config: CtlConfig) -> str:
         CtlError: The registry cannot be had, or has no such region.
     """
     await region(config)  # says what to do where there is none
-    return await ask(config, lambda operator: operator.export_region())
-
-
-async def add_node(config: CtlConfig, member: Member) -> tuple[str, int]:
-    """List a node, or list it again; give its name and the revision.
-
-    Raises:
-        CtlError: It is listed already, or the registry cannot be had.
-    """
-    if not member.name.startswith(str(config.region)):
-        value, reason = f"NAME = {member.name}", f"this is region {config.region}"
-        hint = f"names are unique over all regions: {config.region} and a letter"
-        raise CtlError(value, reason, hint, Exit.USAGE)
-    return await ask(config, lambda operator: operator.add(member))
-
-
-async def remove_node(config: CtlConfig, name: str) -> int:
-    """Take a node out, so that it does not come back by itself; give the revision.
-
-    Raises:
-        CtlError: There is none of that name, or the registry cannot be had.
-    """
-    return (await ask(config, lambda operator: operator.remove(name))).revision
+    return await registry.ask(config, lambda operator: operator.export_region())
 
 
 def _check_text(option: str, text: str) -> None:

@@ -31,11 +31,15 @@ async def judge_source(
     Raises:
         CtlError: There is none to be had.
     """
-    if not source.is_cluster:
+    if source.has_text:
         text, is_yaml = await source.read(timeout=timeout)
         return judge(text, is_yaml=is_yaml, terms=terms), ""
-    found = await published(load_ctl_config(config), timeout=timeout)
     target = terms.target or Target.TAILSCALE
-    findings = lint(found.derp_map, replace(terms, target=target))
+    terms = replace(terms, target=target)
+    if not source.is_cluster:
+        derp_map = await source.get(config, timeout=timeout)
+        return Judged("derpmap", lint(derp_map, terms), derp_map), ""
+    found = await published(load_ctl_config(config), timeout=timeout)
+    findings = lint(found.derp_map, terms)
     stale = found.stale and f"{found.stale}; this is as {found.source} has it"
     return Judged("derpmap", findings, found.derp_map), stale

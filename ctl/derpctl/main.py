@@ -17,8 +17,10 @@ from derpctl.commands import (
     completion,
     demo,
     events,
+    init,
     key,
     mesh,
+    migrate,
     node,
     probe,
     region,
@@ -86,6 +88,7 @@ def root(
 
 
 app.command()(demo.demo)
+app.command(epilog=init.EPILOG)(init.init)
 app.command()(status.status)
 app.command(epilog=events.EPILOG)(events.events)
 app.add_typer(region.app)
@@ -95,6 +98,7 @@ app.add_typer(mesh.app)
 app.add_typer(map_commands.app)
 app.add_typer(probe.app)
 app.add_typer(key.app)
+app.add_typer(migrate.app)
 app.command()(version.version)
 app.command()(completion.completion)
 

@@ -2,8 +2,9 @@
 
 import getpass
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
@@ -20,6 +21,9 @@ from derpmesh.membership.records import BadRecord
 from derpnode.errors import ConfigError
 
 
+_Value = TypeVar("_Value")
+
+
 def author() -> str:
     """Say who writes: others read it in the registry."""
     try:
@@ -30,8 +34,14 @@ def author() -> str:
 
 
 @asynccontextmanager
-async def opened(config: CtlConfig) -> AsyncGenerator[Operator]:
+async def opened(
+    config: CtlConfig, region: int | None = None
+) -> AsyncGenerator[Operator]:
     """Use the registry until the block ends.
+
+    Args:
+        config: derpctl's own.
+        region: Which one's; None: that of the configuration.
 
     Raises:
         CtlError: There is none, or it refuses; says what to do.
@@ -47,7 +57,7 @@ async def opened(config: CtlConfig) -> AsyncGenerator[Operator]:
         )
         raise CtlError(value, reason, hint, Exit.CONFIG)
     try:
-        async with operating(etcd, config.region, author()) as operator:
+        async with operating(etcd, region or config.region, author()) as operator:
             yield operator
     except ConfigError as exc:
         value = f"{exc.setting} = {str(exc.value)!r}"
@@ -64,6 +74,21 @@ async def opened(config: CtlConfig) -> AsyncGenerator[Operator]:
     except BadRecord as exc:
         hint = "mend it with etcdctl; no other record is spoiled by it"
         raise CtlError(exc.key, exc.reason, hint, Exit.INVALID) from exc
+
+
+async def ask(
+    config: CtlConfig, question: Callable[[Operator], Awaitable[_Value]]
+) -> _Value:
+    """Use the registry for one thing.
+
+    Raises:
+        CtlError: It cannot be had, or refuses.
+    """
+    try:
+        async with opened(config) as operator:
+            return await question(operator)
+    except RegistryUnavailable as exc:
+        raise unreachable(exc) from exc
 
 
 def _remedy(exc: RegistryError) -> str:

@@ -20,12 +20,14 @@ from rich.text import Text
 
 from derpctl.admin import StatusView
 from derpctl.health import Health, Verdict
+from derpctl.history import Step
 from derpctl.keyring import NodeKeys, items
 from derpctl.links import LinkRow
 from derpctl.map.lint import Finding, printable
 from derpctl.map.lint.catalog import Online, Rule
 from derpctl.probe.checks import Result
 from derpctl.probe.matrix import Cell, Outcome
+from derpctl.regions import RegionRow
 from derpctl.reports import Report
 
 
@@ -115,6 +117,33 @@ class Screen:
             pairs = f"{len(alike)} pairs" if len(alike) > 1 else where
             self.line(f"{pairs}: {reason}")
 
+    def regions(self, rows: Sequence[RegionRow]) -> None:
+        """Draw the regions that there are."""
+        cells = [
+            [
+                str(row.id),
+                row.code or _DASH,
+                row.name or _DASH,
+                f"{row.serving}/{row.nodes}",
+                _DASH if row.clients is None else str(row.clients),
+                row.content or _DASH,
+                row.problem or _DASH,
+            ]
+            for row in rows
+        ]
+        columns = ("REGION>", "CODE", "NAME", "SERVING>", "CLIENTS>", "MAP", "PROBLEM")
+        self.table(columns, cells)
+
+    def history(self, steps: Sequence[Step]) -> None:
+        """Draw what the map was; each change has a line."""
+        rows = []
+        for step in steps:
+            first = [str(step.revision), step.content, step.at, step.author]
+            words = [printable(str(one)) for one in step.difference.changes]
+            for number, line in enumerate(words or ["no difference"]):
+                rows.append([*(first if not number else [""] * len(first)), line])
+        self.table(("REVISION>", "MAP", "WHEN", "WHO", "CHANGE"), rows)
+
     def findings(self, findings: Sequence[Finding]) -> None:
         """Draw what a linter found."""
         rows = [
@@ -168,18 +197,25 @@ class Screen:
         """Draw a table; a column whose name ends in `>` is aligned right."""
         self._draw(_table(columns, rows))
 
+    def text(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+        """Give a table as text, as `table` draws it."""
+        return self._text(_table(columns, rows))
+
     def line(self, text: str, end: str = "\n") -> None:
         """Print text as it is, at once."""
         sys.stdout.write(f"{text}{end}")
         sys.stdout.flush()
 
     def _draw(self, *drawn: Table | Text) -> None:
+        self.line(self._text(*drawn), end="")
+
+    def _text(self, *drawn: Table | Text) -> str:
         console = self._console()
         with console.capture() as captured:
             console.print(*drawn, sep="\n")
         # rich fills the last column with blanks.
         lines = [line.rstrip() for line in captured.get().splitlines()]
-        self.line("\n".join(lines))
+        return "".join(f"{line}\n" for line in lines)
 
     def _console(self) -> Console:
         measured = sys.stdout.isatty() or "COLUMNS" in os.environ

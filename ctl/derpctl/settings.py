@@ -41,6 +41,16 @@ TimeoutOption = Annotated[
     float | None,
     typer.Option("--timeout", min=0.001, max=3600, help="Seconds for one question."),
 ]
+YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Ask no question.")]
+MaxImpactOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-impact",
+        min=0,
+        metavar="CLIENTS",
+        help="Do nothing if more clients would reconnect; exits 6.",
+    ),
+]
 
 
 def settings_of(

@@ -11,6 +11,7 @@ from derpctl.exits import Exit
 
 
 CLUSTER = "cluster"
+REVISION = "rev:"
 STANDARD_INPUT = "-"
 
 _YAML = frozenset({".yaml", ".yml"})
@@ -19,7 +20,9 @@ _URLS = ("http://", "https://")
 
 def is_at_hand(name: str) -> bool:
     """Tell whether a source is a file or standard input. `./cluster` is a file."""
-    return name != CLUSTER and not is_url(name)
+    asked = (CLUSTER, "client")
+    kinds = (REVISION, "client:", "headscale:", "tailscale:")
+    return name not in asked and not name.startswith(kinds) and not is_url(name)
 
 
 def is_url(name: str) -> bool:

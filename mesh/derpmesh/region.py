@@ -12,12 +12,14 @@ from derpmesh.homing.keeper import Keeper
 from derpmesh.link.links import Links
 from derpmesh.link.plan import targets
 from derpmesh.membership.force import Force
+from derpmesh.membership.mapdocument import MapDocument
 from derpmesh.membership.model import Drain, Membership
 from derpmesh.membership.recorded import differences
 from derpmesh.membership.snapshot import Snapshots
 from derpmesh.membership.source import Source
 from derpmesh.membership.strangers import strangers
 from derpmesh.wishes import Wishes
+from derpnode.document import Document
 from derpnode.kinds import Kind
 from derpnode.node import Node
 from derpnode.server.meshkeys import MeshKeys
@@ -59,6 +61,7 @@ class MeshRegion:
         self._rules: dict[NodeKey, bool] = {}
         self._differences: list[str] = []
         self._said = b""
+        self._map = MapDocument()
         self._links = Links(
             node.identity,
             lambda: mesh_keys.ring,
@@ -132,6 +135,10 @@ class MeshRegion:
             return {"source": "none", "members": []}
         return self._force.document()
 
+    def derp_map(self) -> Document | None:
+        """See the port."""
+        return self._map.last
+
     def strays(self) -> Mapping[str, int]:
         """See the port."""
         return self._keeper.strays.movable()
@@ -167,6 +174,7 @@ class MeshRegion:
     def _apply(self, membership: Membership) -> None:
         """Do what a membership asks for: links, rules, a drain."""
         self._check_own(membership)
+        self._map.follow(membership)
         members = membership.members.values()
         self._node.plane.spare(
             frozenset(host for one in members for host in one.addresses())

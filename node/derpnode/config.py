@@ -239,6 +239,10 @@ class DerpSection(Section):
     home: str = "blank"
     """Page at `/`: `blank`, `default`, or a URL to redirect to."""
 
+    serve_map: bool = False
+    """Whether the public ports give the region's map to everybody, at
+    `/derpmap/default` and `/derpmap.json`."""
+
     disallow_app_names: list[str] = []
     """Refuse clients that announce one of these names. Advisory: self-declared."""
 

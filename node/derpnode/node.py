@@ -4,12 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Set
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from derpnode import __version__
 from derpnode.config import Address, NodeConfig
+from derpnode.document import Document
 from derpnode.errors import ConfigError, LastServingNode
 from derpnode.kinds import Kind
 from derpnode.plane.contract import (
@@ -108,7 +110,7 @@ class Node:
         )
         self.front = Front(
             self.plane,
-            Site(config.derp.enabled, config.derp.home),
+            self._site(),
             self.server_key,
             self.logins,
             admitted=self.switchboard.admitted,
@@ -345,6 +347,14 @@ class Node:
         await self.admission.close()
         logger.info("node %s: stopped", self.config.node.name)
 
+    def _site(self) -> Site:
+        derp = self.config.derp
+        derp_map = self._derp_map if derp.serve_map else None
+        return Site(derp.enabled, derp.home, derp_map=derp_map)
+
+    def _derp_map(self) -> Document | None:
+        return self.region.derp_map()  # which comes later than the front
+
     # Listeners and certificates.
 
     def _certificates(self) -> Certificates | None:
@@ -402,8 +412,7 @@ class Node:
     # Small events.
 
     def _publish(self, names: dict[str, list[str]]) -> None:
-        site = self.front.site
-        self.front.site = Site(site.derp_enabled, site.home, names)
+        self.front.site = replace(self.front.site, bootstrap=names)
 
     def spawn(self, job: Coroutine[None, None, None]) -> None:
         """Run something in the background, for as long as the node runs."""

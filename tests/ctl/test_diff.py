@@ -132,6 +132,7 @@ def test_document(derpctl, old, written):
         "before": str(old),
         "after": str(new),
         "reconnecting": [900],
+        "clients": None,
         "items": [
             {
                 "region": 900,
@@ -192,6 +193,7 @@ def test_cluster(derpctl, beside, configured, written):
         "region 900, node 900b: DERPPort changed from 8444 to 8443\n"
         "region 900, node 900a: DERPPort changed from 8444 to 8443\n"
         "all clients of region 900 reconnect\n"
+        "clients of region 900: 6 now\n"
     )
 
 

@@ -15,6 +15,12 @@ first, its language:
     commands that must succeed
 ``sh node``
     the same, with the node running
+``yaml headscale``
+    what headscale's configuration says of maps; it is started anew by that
+``sh headscale``
+    commands that must succeed, with that headscale running
+``sh serve``
+    a command that runs on beside what follows
 ``sh etcd``
     the same, with the etcd running that the page's configuration names
 """
@@ -40,6 +46,9 @@ MARKS = {
     "sh test",
     "sh node",
     "sh etcd",
+    "sh serve",
+    "yaml headscale",
+    "sh headscale",
 }
 
 

@@ -46,6 +46,7 @@ class Machine:
         self.log = root / "derpd.log"
         self._admin = Admin(f"unix:{root}/var/lib/derpd/admin.sock", timeout=1.0)
         self._translations: dict[str, str] = {}
+        self._tools: list[Path] = [_BIN]
         for name in ("etc/derpmesh", "home", "var/lib"):
             (root / name).mkdir(parents=True)
 
@@ -85,6 +86,11 @@ class Machine:
             path = _at(tree, setting)
             if path and not Path(path).exists():
                 _write(Path(path), line.encode())
+        path = _at(tree, "registry.file")
+        if path and not Path(path).exists():
+            region = yaml.safe_dump({"region": tree.get("region", {})})
+            entry = self.run("derpd --print-node").stdout
+            _write(Path(path), f"{region}nodes:\n{entry}".encode())
 
     def install(self, printed: str, data: bytes) -> None:
         """Put a file where the page has it; no configuration replaces it."""
@@ -93,6 +99,10 @@ class Machine:
     def translate(self, printed: str, actual: str) -> None:
         """Read one text of the page as another one from now on."""
         self._translations[printed] = actual
+
+    def provide(self, folder: Path) -> None:
+        """Have the programs of a folder on this machine."""
+        self._tools.append(folder)
 
     def configure_derpctl(self, printed: str) -> None:
         """Install a configuration of ``derpctl``."""
@@ -110,6 +120,28 @@ class Machine:
             text=True,
             check=False,
         )
+
+    @contextmanager
+    def beside(self, command: str) -> Iterator[None]:
+        """Run a printed command beside others; told to stop at last.
+
+        It must say something on stderr as soon as it is of use.
+        """
+        with subprocess.Popen(
+            ["sh", "-c", f"exec {self.text(command)}"],
+            cwd=self.root / "home",
+            env=self._environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            first = process.stderr.readline()
+            try:
+                yield
+            finally:
+                process.send_signal(signal.SIGTERM)
+                _, rest = process.communicate(timeout=STOP_LIMIT)
+        assert process.returncode == 0, first + rest
 
     @contextmanager
     def node(self, command: str = "derpd") -> Iterator[NodeView]:
@@ -150,7 +182,7 @@ class Machine:
     def _environment(self) -> Mapping[str, str]:
         return {
             "HOME": str(self.root / "home"),
-            "PATH": f"{_BIN}:{os.environ['PATH']}",
+            "PATH": ":".join([*map(str, self._tools), os.environ["PATH"]]),
             "DERPD_CONFIG": str(self.config),
             "DERPD_DERP__LISTEN": _LOOPBACK,
             "DERPD_HTTP__LISTEN": _LOOPBACK,

@@ -67,9 +67,11 @@ class Member:
 
     def log_in(self) -> None:
         """Become a member of the control server's tailnet."""
+        key = self.control.auth_key
         self.tailscale(
             *("up", "--login-server", self.control.url, "--accept-dns=false"),
             *("--timeout", "20s", "--hostname", self.name),
+            *(("--auth-key", key) if key else ()),
         )
 
     def use_map(self, derp_map: object) -> None:
@@ -140,6 +142,8 @@ class Control:
 
     url: str
     region: Region
+    auth_key: str = ""
+    """What it lets members in by; empty: it lets everybody in."""
 
 
 @contextlib.contextmanager

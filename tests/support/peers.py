@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 INTEROP = Path(__file__).resolve().parents[1] / "interop"
 CHECKS = INTEROP / "checks"
+MAPS = INTEROP / "maps"
 
 # Lines of a failed build that are worth showing.
 _TAIL = 20
@@ -129,6 +130,12 @@ BUILDS = (
         sources=(CHECKS, INTEROP / "check", INTEROP / "testcontrol"),
     ),
     Build(
+        release="1.102",
+        folder=INTEROP,
+        commands=["./decode"],
+        sources=(MAPS, INTEROP / "decode"),
+    ),
+    Build(
         release="1.104",
         folder=INTEROP / "current",
         commands=[f"{STOCK}/derper", f"{STOCK}/derpprobe"],
@@ -142,6 +149,13 @@ BUILDS = (
         toolchain="go1.27.3",
     ),
     Build(
+        release="1.104",
+        folder=INTEROP / "current",
+        commands=["./decode"],
+        sources=(MAPS, INTEROP / "current" / "decode"),
+        toolchain="go1.27.3",
+    ),
+    Build(
         release="1.80",
         folder=INTEROP / "old",
         commands=["./check"],
@@ -152,6 +166,11 @@ BUILDS = (
         folder=INTEROP / "etcd",
         commands=["./etcd"],
         sources=(INTEROP / "etcd" / "etcd",),
+    ),
+    Build(
+        release="0.29.2",
+        folder=INTEROP / "headscale",
+        commands=["github.com/juanfont/headscale/cmd/headscale"],
     ),
 )
 

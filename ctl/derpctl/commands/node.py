@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from derpctl.commands import listing
 from derpctl.settings import OutputOption, Settings, TimeoutOption, settings_of
 
 
 if TYPE_CHECKING:
     from derpctl.steer import Steered
-
 app = typer.Typer(name="node", no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[
@@ -147,91 +147,9 @@ def undrain(context: typer.Context, name: Name, *, output: OutputOption = None) 
     _steer(settings_of(context, output), steer.Undrain(name))
 
 
-@app.command(
-    epilog="Example: derpctl node add 900d --host 203.0.113.14 --pin sha256-raw:…"
-)
-def add(  # noqa: PLR0913 - options of a command line
-    context: typer.Context,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Region id and a letter: 900d.")
-    ],
-    *,
-    host: Annotated[
-        str | None, typer.Option(help="What clients dial: a name or an address.")
-    ] = None,
-    ipv4: Annotated[str | None, typer.Option(help="Address, or none.")] = None,
-    ipv6: Annotated[str | None, typer.Option(help="Address, or none.")] = None,
-    derp_port: Annotated[int, typer.Option(min=1, max=65_535)] = 443,
-    stun_port: Annotated[int, typer.Option(min=-1, max=65_535)] = 3478,
-    pin: Annotated[
-        str | None, typer.Option(help="sha256-raw:… of its certificate.")
-    ] = None,
-    admin: Annotated[
-        str | None, typer.Option(help="URL of its admin listener.")
-    ] = None,
-    output: OutputOption = None,
-) -> None:
-    """List a node in the registry, so that it may join, also one that was removed.
-
-    Needed where the region takes listed nodes only; see derpctl region set --join.
-    `derpd --print-node` on the node says what to give.
-    """
-    import asyncio  # noqa: PLC0415
-
-    from derpctl import documents, intents  # noqa: PLC0415
-    from derpctl.config import load_ctl_config  # noqa: PLC0415
-    from derpctl.members import member_of  # noqa: PLC0415
-
-    settings = settings_of(context, output)
-    config = load_ctl_config(settings.config)
-    said = {
-        "host": host,
-        "ipv4": ipv4,
-        "ipv6": ipv6,
-        "derp_port": derp_port,
-        "stun_port": stun_port,
-        "pin": pin,
-        "admin": admin,
-    }
-    member = member_of(name, said)
-    name, revision = asyncio.run(intents.add_node(config, member))
-    if settings.as_json:
-        found = documents.document("NodeAdd", name=name, revision=revision)
-        typer.echo(documents.pretty(found))
-    else:
-        typer.echo(f"{name}: listed, revision {revision}")
-
-
-@app.command()
-def remove(
-    context: typer.Context,
-    name: Name,
-    *,
-    force: Annotated[
-        bool, typer.Option("--force", help="Also while it serves clients.")
-    ] = False,
-    output: OutputOption = None,
-) -> None:
-    """Take a node out of the region, so that it does not come back by itself.
-
-    Its siblings close their links to it. Drain it first: exits 6 while it serves.
-    `derpctl node add` lists it again.
-    """
-    import asyncio  # noqa: PLC0415
-
-    from derpctl import documents, intents, steer  # noqa: PLC0415
-    from derpctl.config import load_ctl_config  # noqa: PLC0415
-
-    settings = settings_of(context, output)
-    config = load_ctl_config(settings.config)
-    if not force:
-        asyncio.run(steer.check_idle(config, name, settings.timeout))
-    revision = asyncio.run(intents.remove_node(config, name))
-    if settings.as_json:
-        found = documents.document("NodeRemove", name=name, revision=revision)
-        typer.echo(documents.pretty(found))
-    else:
-        typer.echo(f"{name}: taken out, revision {revision}")
+app.command(epilog=listing.ADD_EXAMPLE)(listing.add)
+app.command("set", epilog=listing.SET_EXAMPLE)(listing.set_)
+app.command()(listing.remove)
 
 
 def _steer(settings: Settings, job: "Steered") -> None:

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from derpctl.commands.check import check
+from derpctl.consent import Consent
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpctl.settings import OutputOption, Settings, TimeoutOption, settings_of
+from derpctl.settings import (
+    MaxImpactOption,
+    OutputOption,
+    Settings,
+    TimeoutOption,
+    YesOption,
+    settings_of,
+)
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from derpmesh.membership.edits import Wanted
     from derpmesh.membership.records import RegionIntent
 
 
@@ -32,6 +43,39 @@ def group() -> None:
 
 
 app.command()(check)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    *,
+    output: OutputOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """List the regions that the registry has, with how they fare.
+
+    Without etcd, or while it is away, that is the one of the configuration, as its
+    nodes have it.
+    """
+    import asyncio  # noqa: PLC0415 - see commands/__init__.py
+
+    from derpctl import documents, regions  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+
+    settings = settings_of(context, output, timeout)
+    config = load_ctl_config(settings.config)
+    found = asyncio.run(regions.rows(config, timeout=settings.timeout))
+    if settings.as_json:
+        items = [row.members() for row in found.rows]
+        stale = found.stale or None
+        report = documents.document("RegionList", stale=stale, items=items)
+        typer.echo(documents.pretty(report))
+    else:
+        from derpctl.render import Screen  # noqa: PLC0415
+
+        Screen(settings.color).regions(found.rows)
+    if found.stale:
+        typer.echo(f"derpctl: {found.stale}; the nodes answered", err=True)
 
 
 @app.command()
@@ -83,7 +127,7 @@ def show(context: typer.Context, *, output: OutputOption = None) -> None:
 
 
 @app.command("set", epilog="Example: derpctl region set --join listed")
-def set_(
+def set_(  # noqa: PLR0913 - options of a command line
     context: typer.Context,
     *,
     join: Annotated[
@@ -99,32 +143,88 @@ def set_(
     ] = None,
     code: Annotated[str | None, typer.Option(help="Short tag, in the map.")] = None,
     name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    latitude: Annotated[
+        float | None,
+        typer.Option("--lat", min=-90, max=90, help="Degrees; 0 is unset."),
+    ] = None,
+    longitude: Annotated[
+        float | None,
+        typer.Option("--lon", min=-180, max=180, help="Degrees; 0 is unset."),
+    ] = None,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Whether clients may choose the region as their home.",
+        ),
+    ] = None,
+    yes: YesOption = False,
+    max_impact: MaxImpactOption = None,
     output: OutputOption = None,
+    timeout: TimeoutOption = None,
 ) -> None:
     """Change what is wanted of the region; what is not named stays.
 
-    Its code and name are in the map: a client that gets another one reconnects.
-    Both are needed for a region that no node has recorded yet; else that exits 5.
+    All but --join and --bring-home is in the map: a client that gets another one
+    reconnects, so that this says how many there are, and asks. Code and name are both
+    needed for a region that no node has recorded yet; else that exits 5.
     """
-    import asyncio  # noqa: PLC0415
-
     from derpctl import intents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
 
-    settings = settings_of(context, output)
+    settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
     said = {
         "join": join.value if join is not None else None,
         "bring_home": bring_home,
         "code": code,
         "name": name,
+        "latitude": latitude,
+        "longitude": longitude,
+        "measure": measure,
     }
     changes = {key: value for key, value in said.items() if value is not None}
     if not changes:
         value, reason = "region set", "nothing to change is named"
         raise CtlError(value, reason, "give --join listed, say", Exit.USAGE)
-    intent, revision = asyncio.run(intents.set_region(config, changes))
-    _print(settings, intent, revision)
+    plan = intents.region_changes(config, changes)
+    _change(settings, "region set", plan, Consent(yes, max_impact))
+
+
+@app.command(epilog="Example: derpctl region order 900b,900a,900c")
+def order(
+    context: typer.Context,
+    names: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAMES", help="Nodes, parted by commas; those not named follow."
+        ),
+    ],
+    *,
+    yes: YesOption = False,
+    max_impact: MaxImpactOption = None,
+    output: OutputOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Say in which order clients try the nodes of the region.
+
+    Clients go to the first that takes them. Another order is another map: every client
+    of the region reconnects when it gets it, so that this asks.
+    """
+    from derpctl.changes import set_order  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.registry import no_region  # noqa: PLC0415
+
+    settings = settings_of(context, output, timeout)
+    config = load_ctl_config(settings.config)
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+
+    def plan(seen: "Wanted | None") -> "Wanted":
+        if seen is None:
+            raise no_region(config)
+        return set_order(seen, wanted)
+
+    _change(settings, "region order", plan, Consent(yes, max_impact))
 
 
 @app.command("import", epilog="Example: derpctl region import region.yaml")
@@ -173,6 +273,23 @@ def export(context: typer.Context) -> None:
 
     config = load_ctl_config(settings_of(context).config)
     typer.echo(asyncio.run(intents.export_region(config)), nl=False)
+
+
+def _change(
+    settings: Settings,
+    what: str,
+    plan: "Callable[[Wanted | None], Wanted]",
+    consent: Consent,
+) -> None:
+    """Change the region, and print what it is then."""
+    import asyncio  # noqa: PLC0415
+
+    from derpctl.apply import change  # noqa: PLC0415
+    from derpctl.config import load_ctl_config  # noqa: PLC0415
+
+    config = load_ctl_config(settings.config)
+    done = asyncio.run(change(config, what, plan, consent, timeout=settings.timeout))
+    _print(settings, done.wanted.intent, done.revision)
 
 
 def _print(settings: Settings, intent: "RegionIntent", revision: int) -> None:

@@ -5,22 +5,24 @@ policy files do not know, cannot be said here.
 """
 
 import json
+from collections.abc import Sequence
 
 from derpctl.map.canonical import revision, tree_of
-from derpctl.map.errors import CannotCarry
 from derpctl.map.model import PIN_PREFIX, DerpMap, Region
+from derpctl.map.policy import refuse_scores
 
 
-def acl(derp_map: DerpMap) -> str:
+def acl(derp_map: DerpMap, removed: Sequence[int] = ()) -> str:
     """Write a whole policy object with nothing but the map in it.
 
     Args:
         derp_map: What to write.
+        removed: Regions of Tailscale's that clients shall not have.
 
     Raises:
         CannotCarry: The map has region scores.
     """
-    member = "".join(f"\t{line}\n" for line in _member(derp_map))
+    member = "".join(f"\t{line}\n" for line in _member(derp_map, removed))
     ids = ", ".join(str(number) for number in sorted(derp_map.regions))
     return (
         f"// DERP map of region {ids or 'none'}, revision {revision(derp_map)}.\n"
@@ -29,24 +31,32 @@ def acl(derp_map: DerpMap) -> str:
     )
 
 
-def acl_fragment(derp_map: DerpMap) -> str:
+def acl_fragment(derp_map: DerpMap, removed: Sequence[int] = ()) -> str:
     """Write the `derpMap` member alone, to paste between others.
 
     Raises:
         CannotCarry: The map has region scores.
     """
-    return "".join(f"{line}\n" for line in _member(derp_map))
+    return "".join(f"{line}\n" for line in _member(derp_map, removed))
 
 
-def _member(derp_map: DerpMap) -> list[str]:
-    if derp_map.home_params is not None:
-        raise CannotCarry("HomeParams.RegionScore", "a policy file")
+def acl_region(region: Region) -> str:
+    """Write a region alone, as the value of a member of `Regions`."""
+    lines = (f"\t{line}" for line in _region(region))
+    return "\n".join(["{", *lines, "}"])
+
+
+def _member(derp_map: DerpMap, removed: Sequence[int]) -> list[str]:
+    refuse_scores(derp_map, "a policy file")
     lines = [
         '"derpMap": {',
         f'\t"OmitDefaultRegions": {_text(derp_map.omit_default_regions)},',
         '\t"Regions": {',
     ]
-    for number in sorted(derp_map.regions):
+    for number in sorted({*derp_map.regions, *removed}):
+        if number not in derp_map.regions:
+            lines.append(f'\t\t"{number}": null,  // one of Tailscale\'s, taken away')
+            continue
         region = _region(derp_map.regions[number])
         lines += [
             f'\t\t"{number}": {{',

@@ -3,7 +3,8 @@
 MapError
 ├── BadMap          it is no DERP map, or not one that Go would read
 ├── NodesDisagree   two nodes say different things of their region
-└── CannotCarry     the format has no place for something in the map
+├── CannotCarry     the format has no place for something in the map
+└── Collides        two maps have the same thing, and only one can count
 """
 
 from dataclasses import dataclass
@@ -53,3 +54,16 @@ class CannotCarry(MapError):
 
     def __str__(self) -> str:
         return f"{self.what} cannot be said in {self.form}"
+
+
+@dataclass(eq=False)
+class Collides(MapError):
+    """Two maps have the same thing, and only one can count."""
+
+    kind: str
+    """`region` or `node`."""
+    name: object
+    """Its number, or its name."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} is in both maps"

@@ -1,4 +1,4 @@
-"""Reads JSON as people write it, with comments and trailing commas, and keeps lines.
+"""Reads JSON as people write it, with comments and trailing commas, and keeps places.
 
 Source: github.com/tailscale/hujson, the format of Tailscale's policy files. Plain JSON
 is a part of it.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from derpctl.map.errors import BadMap
+from derpctl.map.spot import Spot
 
 
 _SPACE = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
@@ -23,12 +24,14 @@ _MOST_DIGITS = 400  # Python refuses to make an integer of some thousands
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A value, the lines of all that is in it, by path."""
+    """A value, and where all that is in it stands."""
 
     value: object
     lines: dict[str, int]
     """`regions.900.nodes[0].derpport` to its line, from 1. In lower case, as Go and
     headscale differ in theirs."""
+    spot: Spot | None = None
+    """Places, as a tree; None where none can be told."""
 
 
 def parse_hujson(text: str) -> Located:
@@ -38,11 +41,17 @@ def parse_hujson(text: str) -> Located:
         BadMap: It is none; the path is the place, `line 3`.
     """
     parser = _Parser(text)
-    value = parser.value("", 0)
+    spot = parser.value("", 0)
     parser.space()
     if parser.at < len(text):
         parser.expected("nothing more")
-    return Located(value, parser.lines)
+    return Located(spot.value, parser.lines, spot)
+
+
+def skip_space(text: str, at: int) -> int:
+    """Go from one place of a text to the next that is neither blank nor comment."""
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
 class _Parser:
@@ -52,26 +61,26 @@ class _Parser:
         self.lines: dict[str, int] = {}
         self._breaks = [match.start() for match in re.finditer("\n", text)]
 
-    def value(self, path: str, depth: int) -> object:
+    def value(self, path: str, depth: int) -> Spot:
         """Read the value at which the text stands, and note its line."""
         self.space()
         if depth > _MOST_DEEP:
             self.expected(f"at most {_MOST_DEEP} levels")
         self.lines[path.lower()] = self._line()
-        match self.text[self.at : self.at + 1]:
+        start = self.at
+        match self.text[start : start + 1]:
             case "{":
                 return self._object(path, depth)
             case "[":
                 return self._list(path, depth)
             case '"':
-                return self._string()
+                return Spot(self._string(), start, self.at)
             case _:
-                return self._scalar()
+                return Spot(self._scalar(), start, self.at)
 
     def space(self) -> None:
         """Go to what is neither blank nor comment."""
-        match = _SPACE.match(self.text, self.at)
-        self.at = match.end() if match else self.at
+        self.at = skip_space(self.text, self.at)
 
     def expected(self, wanted: str) -> NoReturn:
         """Say that something else was expected here.
@@ -86,28 +95,35 @@ class _Parser:
     def _line(self) -> int:
         return bisect.bisect_left(self._breaks, self.at) + 1
 
-    def _object(self, path: str, depth: int) -> dict[str, object]:
-        found: dict[str, object] = {}
+    def _object(self, path: str, depth: int) -> Spot:
+        start = self.at
+        members: list[tuple[str, Spot]] = []
         self.at += 1
         while not self._ends("}"):
             if self.text[self.at : self.at + 1] != '"':
                 self.expected("a key in quotes, or }")
+            at = self.at
             key = self._string()
+            place = at, self.at
             self.space()
             if self.text[self.at : self.at + 1] != ":":
                 self.expected(f"a colon after {key!r:.40}")
             self.at += 1
-            found[key] = self.value(f"{path}.{key}".lstrip("."), depth + 1)
+            spot = self.value(f"{path}.{key}".lstrip("."), depth + 1)
+            spot.key = place
+            members.append((key, spot))
             self._comma("}")
-        return found
+        value = {key: spot.value for key, spot in members}
+        return Spot(value, start, self.at, members=members)
 
-    def _list(self, path: str, depth: int) -> list[object]:
-        found: list[object] = []
+    def _list(self, path: str, depth: int) -> Spot:
+        start = self.at
+        items: list[Spot] = []
         self.at += 1
         while not self._ends("]"):
-            found.append(self.value(f"{path}[{len(found)}]", depth + 1))
+            items.append(self.value(f"{path}[{len(items)}]", depth + 1))
             self._comma("]")
-        return found
+        return Spot([spot.value for spot in items], start, self.at, items=items)
 
     def _ends(self, bracket: str) -> bool:
         self.space()

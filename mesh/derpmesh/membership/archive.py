@@ -66,10 +66,9 @@ class Archive:
                 edits.append(node_edit(last, intent, store.author))
                 revision = before.revision if before is not None else 0
                 puts[store.keys.of("intent", name)] = intent, revision
-        edit = region_edit(now.region, wanted.intent, store.author)
-        if edit is not None:
-            edits.append(edit)
+        if wanted.intent != now.region:
             said = wanted.intent.model_copy(update={"author": store.author})
+            edits.append(region_edit(now.region, said, store.author))
             puts[store.keys.region] = said, now.region_revision
         if not puts:
             return now.revision

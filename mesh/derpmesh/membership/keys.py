@@ -25,9 +25,14 @@ class Keys:
     region_id: int
 
     @property
+    def all_regions(self) -> bytes:
+        """What every key of any region begins with."""
+        return f"{self.prefix}/regions/".encode()
+
+    @property
     def root(self) -> bytes:
         """What every key of the region begins with."""
-        return f"{self.prefix}/regions/{self.region_id}/".encode()
+        return self.all_regions + f"{self.region_id}/".encode()
 
     @property
     def region(self) -> bytes:

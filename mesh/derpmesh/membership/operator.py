@@ -5,8 +5,9 @@ and judged anew, never overwritten.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from derpmesh.config import EtcdSection
 from derpmesh.etcd.client import Etcd, Patience
@@ -17,12 +18,13 @@ from derpmesh.etcd.tls import client_context
 from derpmesh.membership.archive import Archive
 from derpmesh.membership.edits import Wanted
 from derpmesh.membership.errors import RegistryError
-from derpmesh.membership.keys import Keys
+from derpmesh.membership.keys import Keys, Kind
 from derpmesh.membership.model import Drain, Member, Rule
 from derpmesh.membership.records import (
     BadRecord,
     ClientIntent,
     LiveMember,
+    LiveStatus,
     NodeIntent,
     RegionIntent,
 )
@@ -31,6 +33,8 @@ from derpmesh.membership.store import Found, IntentStore, answering
 from derpnode.errors import ConfigError
 from derpnode.wire.keys import NodeKey, node_key_text
 
+
+_Live = TypeVar("_Live", LiveMember, LiveStatus)
 
 ATTEMPTS = 5
 """Times that a write is tried while others write the same."""
@@ -123,15 +127,20 @@ class Operator:
 
     async def live(self) -> Mapping[str, LiveMember]:
         """Give what nodes whose lease lives say of themselves; skip what is broken."""
-        found: dict[str, LiveMember] = {}
+        return await self._records("members", LiveMember)
+
+    async def statuses(self) -> Mapping[str, LiveStatus]:
+        """Give how those nodes fare; skip what is broken."""
+        return await self._records("status", LiveStatus)
+
+    async def _records(self, kind: Kind, model: type[_Live]) -> dict[str, _Live]:
+        found: dict[str, _Live] = {}
         with answering():
-            listing = await self._client.range_prefix(self._keys.of("members", ""))
+            listing = await self._client.range_prefix(self._keys.of(kind, ""))
         for item in listing.items:
-            try:
-                record = LiveMember.read(item.key, item.value)
-            except BadRecord:
-                continue
-            found[record.name] = record
+            with suppress(BadRecord):
+                record = model.read(item.key, item.value)
+                found[record.owner] = record
         return found
 
     async def put(self, intent: NodeIntent, before: Found | None = None) -> bool:
@@ -286,6 +295,14 @@ class Operator:
             return None
         said = intent.model_copy(update={"author": self._author})
         return await self._store.put_region(said, before, revision)
+
+    async def regions(self) -> list[int]:
+        """Give the ids of all regions that are recorded beside this one."""
+        root = self._keys.all_regions
+        with answering():
+            listing = await self._client.range_prefix(root)
+        words = (one.key.removeprefix(root).split(b"/")[0] for one in listing.items)
+        return sorted({int(word) for word in words if word.isdigit()})
 
     # Clients.
 

@@ -12,10 +12,14 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http import HTTPStatus
 
+from derpnode.document import Document
 from derpnode.server.head import Request
 
 
 Headers = tuple[tuple[str, str], ...]
+
+MAP_PATHS = ("/derpmap/default", "/derpmap.json")
+"""Where the region's map is. The first is where Tailscale's own is."""
 
 _BROWSER: Headers = (
     ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
@@ -29,6 +33,8 @@ _BROWSER: Headers = (
 )
 _HTML = ("Content-Type", "text/html; charset=utf-8")
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
+_JSON = ("Content-Type", "application/json")
+_REVALIDATE = ("Cache-Control", "no-cache")
 _MOST_IDEAL = 128  # characters of a node's name that are kept
 
 _NO_STORE = (
@@ -89,6 +95,9 @@ class Site:
     bootstrap: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Addresses by published name; replaced as they are looked up."""
 
+    derp_map: Callable[[], Document | None] | None = None
+    """Gives the region's map, or nothing while none is known; None: not served."""
+
 
 def text(status: int, line: str, *headers: tuple[str, str]) -> Answer:
     """Build a plain-text answer of one line."""
@@ -104,6 +113,8 @@ def relay_answer(site: Site, request: Request) -> Answer | Upgrade | WebSocket:
     page = _PAGES.get(path)
     if page is not None:
         return page(site, request)
+    if _wants_map(site, request):
+        return _derp_map(site, request)
     if path == "/debug" or path.startswith("/debug/"):
         return text(403, "debug access denied")
     return _redirect_to_clean(request) or _home(site)
@@ -113,6 +124,8 @@ def port80_answer(site: Site, request: Request) -> Answer:
     """Answer a request on the plain HTTP port beside a TLS one."""
     if request.path == "/generate_204":
         return _no_content(site, request)
+    if _wants_map(site, request):
+        return _derp_map(site, request)
     if request.target.startswith("/debug"):
         answer = relay_answer(site, request)
         return answer if isinstance(answer, Answer) else text(404, "not here")
@@ -173,10 +186,33 @@ def _no_content(_site: Site, request: Request) -> Answer:
 
 
 def _bootstrap(site: Site, _request: Request) -> Answer:
-    json_type = ("Content-Type", "application/json")
     names = dict(site.bootstrap)
     body = json.dumps(names, indent="\t").encode() if names else b""
-    return Answer(200, (*_BROWSER, json_type), body, close=True)
+    return Answer(200, (*_BROWSER, _JSON), body, close=True)
+
+
+def _wants_map(site: Site, request: Request) -> bool:
+    return site.derp_map is not None and request.path in MAP_PATHS
+
+
+def _derp_map(site: Site, request: Request) -> Answer:
+    """Give the region's map, whole, or say in words that there is none.
+
+    Never any other JSON object: headscale does not look at the status, and takes one
+    for a map without regions.
+    """
+    if request.method not in ("GET", "HEAD"):
+        return text(
+            405, "the map can be read, and nothing else", ("Allow", "GET, HEAD")
+        )
+    found = site.derp_map() if site.derp_map is not None else None
+    if found is None:
+        return text(503, "no map is known yet", _REVALIDATE)
+    headers = (("ETag", found.etag), _REVALIDATE)
+    if found.is_known(request.header("if-none-match")):
+        return Answer(304, headers)
+    nosniff = ("X-Content-Type-Options", "nosniff")
+    return Answer(200, (_JSON, nosniff, *headers), found.body)
 
 
 def _robots(_site: Site, _request: Request) -> Answer:
@@ -226,7 +262,7 @@ def render(request: Request | None, answer: Answer, now: float) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {phrase}"]
     lines += [f"{name}: {value}" for name, value in answer.headers]
     lines.append(f"Date: {formatdate(now, usegmt=True)}")
-    if answer.status != HTTPStatus.NO_CONTENT:
+    if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
         lines.append(f"Content-Length: {len(answer.body)}")
     if not keeps_alive(request, answer):
         lines.append("Connection: close")

@@ -3,6 +3,7 @@
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Protocol
 
+from derpnode.document import Document
 from derpnode.wire.keys import NodeKey
 
 
@@ -24,6 +25,9 @@ class RegionPort(Protocol):
 
     def membership(self) -> dict[str, object]:
         """Describe the membership in force and where it is from, for JSON."""
+
+    def derp_map(self) -> Document | None:
+        """Give the map of the membership in force, or of the last whole one."""
 
     def strays(self) -> Mapping[str, int]:
         """Count clients that may be moved to the node they prefer, by its name."""
@@ -61,6 +65,10 @@ class Alone:
     def membership(self) -> dict[str, object]:
         """See the port."""
         return {"source": "none", "members": []}
+
+    def derp_map(self) -> Document | None:
+        """See the port."""
+        return None
 
     def strays(self) -> Mapping[str, int]:
         """See the port."""

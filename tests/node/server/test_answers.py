@@ -2,6 +2,7 @@
 
 import pytest
 
+from derpnode.document import Document
 from derpnode.server.answers import (
     Answer,
     Site,
@@ -194,3 +195,59 @@ def test_a_challenge_cannot_add_a_line():
     for challenge in ("a\r\nX: y", "a\n", "\u0660"):
         answer = asked("/generate_204", x_tailscale_challenge=challenge)
         assert len(answer.headers) == 1
+
+
+MAP = Document.of(b'{"Regions": {}}\n')
+EVERYWHERE = [relay_answer, port80_answer]
+
+
+def serving(found):
+    """A site that serves what it has of a map."""
+    return Site(derp_map=lambda: found)
+
+
+@pytest.mark.parametrize("answer", EVERYWHERE)
+@pytest.mark.parametrize("path", ["/derpmap/default", "/derpmap.json"])
+def test_the_map(answer, path):
+    """Both paths, on TLS and beside it, give it whole, with the name of its content."""
+    said = answer(serving(MAP), request(path))
+    assert (said.status, said.body) == (200, MAP.body)
+    headers = dict(said.headers)
+    assert headers["Content-Type"] == "application/json"
+    assert headers["ETag"] == MAP.etag
+    assert headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("answer", EVERYWHERE)
+def test_a_map_that_is_known(answer):
+    """It is not sent again, and the answer has no body and no length."""
+    asks = request("/derpmap/default", if_none_match=MAP.etag)
+    said = answer(serving(MAP), asks)
+    assert (said.status, said.body) == (304, b"")
+    head = render(asks, said, 0.0).decode()
+    assert head.startswith("HTTP/1.1 304 Not Modified\r\n")
+    assert f"\r\nETag: {MAP.etag}\r\n" in head
+    assert "Content-Length" not in head
+
+
+@pytest.mark.parametrize("answer", EVERYWHERE)
+def test_no_map(answer):
+    """In words, not in JSON: headscale would take that for an empty map."""
+    said = answer(serving(None), request("/derpmap/default"))
+    assert (said.status, said.body) == (503, b"no map is known yet\n")
+    assert dict(said.headers)["Content-Type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("answer", EVERYWHERE)
+def test_the_map_can_only_be_read(answer):
+    """Whatever else is asked of it."""
+    said = answer(serving(MAP), request("/derpmap/default", "PUT"))
+    assert said.status == 405
+    assert dict(said.headers)["Allow"] == "GET, HEAD"
+
+
+def test_a_map_that_is_not_served():
+    """Unless an operator says so, the paths are like any that is not there."""
+    assert asked("/derpmap/default") == asked("/")
+    said = port80_answer(Site(), request("/derpmap/default"))
+    assert said.status == 302

@@ -2,9 +2,13 @@
 
 import typer
 
+from derpctl.commands.map import history, importing, verify, watch
 from derpctl.commands.map.diff import diff
-from derpctl.commands.map.export import export
+from derpctl.commands.map.export import EPILOG, export
 from derpctl.commands.map.lint import lint
+from derpctl.commands.map.push import app as push
+from derpctl.commands.map.serve import serve
+from derpctl.commands.map.show import show
 
 
 app = typer.Typer(
@@ -20,6 +24,14 @@ def group() -> None:
     """Render the DERP map that clients get."""
 
 
-app.command()(export)
+app.command()(show)
+app.command(epilog=EPILOG)(export)
 app.command()(lint)
 app.command()(diff)
+app.command(epilog=history.HISTORY_EXAMPLE)(history.history)
+app.command(epilog=history.ROLLBACK_EXAMPLE)(history.rollback)
+app.command("import", epilog=importing.EXAMPLE)(importing.import_)
+app.command(epilog=verify.EXAMPLE)(verify.verify)
+app.command(epilog=watch.EXAMPLE)(watch.watch)
+app.command()(serve)
+app.add_typer(push)

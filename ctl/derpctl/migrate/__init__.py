@@ -1,0 +1,1 @@
+"""Takes over from other relays' container images."""

@@ -1,0 +1,102 @@
+"""Downloads the text of a map, and says in a word why that cannot be."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import aiohttp
+
+from derpctl.errors import CtlError
+from derpctl.exits import Exit
+from derpctl.texts import as_text
+from derpnode.client.errors import reason_of
+
+
+_MOST = 1 << 20  # bytes; clients read no more of a map
+_OK = 200
+_MISSING = (404, 410)
+_SOME_URL = "the URL"
+"""One that cannot be read may have a password in it, and there is no telling where."""
+
+
+def parts_of(url: str) -> SplitResult:
+    """Take a URL apart.
+
+    Raises:
+        CtlError: It is none.
+    """
+    hint = "give http://HOST[:PORT]/PATH, or https://"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as exc:
+        raise CtlError(_SOME_URL, str(exc).lower(), hint, Exit.USAGE) from exc
+    if not host:
+        raise CtlError(_SOME_URL, "it has no host", hint, Exit.USAGE)
+    return parts
+
+
+def shown_url(url: str) -> str:
+    """Give a URL as others may see it: without who asks.
+
+    Raises:
+        CtlError: It is none.
+    """
+    parts = parts_of(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One text to be had by HTTP."""
+
+    url: str
+    shown: str
+    """What to call it in errors."""
+    timeout: float
+    """Seconds that it may take."""
+    hint: str = "give a URL that answers with the map itself"
+    """What to do where something else answers."""
+    socket: Path | None = None
+    """Unix socket to ask at, in place of the host."""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def text(self) -> str:
+        """Get it.
+
+        Raises:
+            CtlError: It is not to be had.
+        """
+        connector = None
+        if self.socket is not None:
+            connector = aiohttp.UnixConnector(str(self.socket))
+        try:
+            async with (
+                asyncio.timeout(self.timeout),
+                aiohttp.ClientSession(connector=connector) as session,
+                session.get(self.url, headers=self.headers) as answer,
+            ):
+                if answer.status != _OK:
+                    gone = answer.status in _MISSING
+                    ends = Exit.NOT_FOUND if gone else Exit.UNREACHABLE
+                    reason = f"answered {answer.status}"
+                    raise CtlError(self.shown, reason, self.hint, ends)
+                body = bytearray()
+                while not answer.content.at_eof() and len(body) <= _MOST:
+                    body += await answer.content.read(_MOST + 1 - len(body))
+        except TimeoutError as exc:
+            reason = f"no answer in {self.timeout:g} s"
+            wait = "try again, or give a longer --timeout"
+            raise CtlError(self.shown, reason, wait, Exit.UNREACHABLE) from exc
+        except aiohttp.ClientConnectorCertificateError as exc:
+            reason = reason_of(exc.certificate_error)
+            trust = "give a URL whose certificate this machine trusts"
+            raise CtlError(self.shown, reason, trust, Exit.UNREACHABLE) from exc
+        except aiohttp.ClientConnectorError as exc:
+            reason, up = reason_of(exc.os_error), "is the server running?"
+            raise CtlError(self.shown, reason, up, Exit.UNREACHABLE) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            reason, broken = "no HTTP answer that can be read", "is it a web server?"
+            raise CtlError(self.shown, reason, broken, Exit.UNREACHABLE) from exc
+        return as_text(self.shown, bytes(body))
