@@ -14,6 +14,7 @@ from derpctl.map.lint import Target, Terms, has_errors, printable
 from derpctl.map.lint.catalog import NUMBERS, UNREADABLE
 from derpctl.map.lint.github import command
 from derpctl.map.lint.sarif import sarif
+from derpctl.map.mend import marked, mend
 from derpctl.map.model import DerpMap
 from derpctl.map.quick import judge_quickly
 from derpctl.map.source import judge, read_any
@@ -43,6 +44,7 @@ def derp_map(data: bytes) -> None:
     )
     judged = judge(text, is_yaml=is_yaml, terms=terms)
     _check_findings(judged, text)
+    _check_mended(judged, text, is_yaml=is_yaml, terms=terms)
     if not is_yaml:
         _check_short_way(judged, judge_quickly(text, terms))
     _check_diff(judged, text, is_yaml=is_yaml)
@@ -76,6 +78,19 @@ def _check_findings(judged: Judged, text: str) -> None:
     items = [one.members() for one in judged.findings]
     pretty(document("MapLint", items=items)).encode()
     pretty(sarif(judged.findings, file="map.json", version="1.0.0")).encode()
+
+
+def _check_mended(judged: Judged, text: str, *, is_yaml: bool, terms: Terms) -> None:
+    """What `--fix` can mend is mended at once, and stays a map that can be read."""
+    found = marked(judged, text, is_yaml=is_yaml, terms=terms)
+    assert len(found.findings) == len(judged.findings)
+    mended = mend(text, is_yaml=is_yaml)
+    if not mended.repairs:
+        assert mended.text == text
+        return
+    assert not mend(mended.text, is_yaml=is_yaml).repairs
+    if UNREADABLE not in {one.rule for one in judged.findings}:
+        read_any(mended.text.removeprefix("\ufeff"), is_yaml=is_yaml)
 
 
 def _check_short_way(judged: Judged, short: Judged | None) -> None:
