@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from derpctl.map.lint import Severity, Target, Terms, has_errors, lint, summary
 from derpctl.map.lint.catalog import RULES
+from derpctl.map.mend import mend
 from derpctl.map.model import DerpMap, HomeParams, Node, Region
 from derpctl.map.source import judge
 from tests.ctl.map.drawn import maps
@@ -307,11 +308,17 @@ def test_every_rule_is_shown_both_ways():
 
 
 def test_what_can_be_mended_is_known():
-    """The catalogue says of each rule what its findings say."""
-    fixable = {
-        one.rule for _, _, broken, _ in BREAKS for one in lint(broken) if one.fixable
+    """The catalogue says of each rule whether `--fix` has something to do for it."""
+    wrong = """{"Regions": {"900": {"Nodes": [{"Name": "900a", "DERPPort": 8443.0,
+    "HostName": "https://a", "CertName": "SHA256-RAW:PIN"}]}}}""".replace(
+        "PIN", "AB" * 32
+    )
+    done = {
+        repair.rule
+        for text, is_yaml in ((wrong, False), (_LOWER.replace("name", "Name"), True))
+        for repair in mend(text, is_yaml=is_yaml).repairs
     }
-    assert fixable == {rule.number for rule in RULES if rule.fixable}
+    assert done == {rule.number for rule in RULES if rule.fixable}
 
 
 @pytest.mark.parametrize(("rule", "severity", "broken", "sound"), BREAKS)

@@ -31,7 +31,7 @@ class Rule:
     otherwise: str
     """What happens if that is not so."""
     fixable: bool = False
-    """Whether `--fix` can mend it."""
+    """Whether `--fix` can mend it, where only one thing can be meant."""
     online: Online = Online.NO
 
     @property
@@ -99,6 +99,7 @@ RULES = (
         "HostName is a DNS name or an address, without scheme and port; DERPPort is"
         " a port.",
         "Clients dial something else.",
+        fixable=True,
     ),
     Rule(
         "DM008",
@@ -117,6 +118,7 @@ RULES = (
         (_E,),
         "A pin is sha256-raw: and 64 lower-case hex digits.",
         "It matches no certificate.",
+        fixable=True,
     ),
     Rule(
         "DM011",
@@ -204,12 +206,14 @@ RULES = (
         (_E, _W),
         "For headscale: keys are lower-case, and no region is null.",
         "headscale leaves others out without a word.",
+        fixable=True,
     ),
     Rule(
         "DM025",
         (_E,),
         "Go can read it, and it is a map of at most 1 MiB.",
         "Clients keep none of it.",
+        fixable=True,
     ),
     Rule(
         "DM026",
