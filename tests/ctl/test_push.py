@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import stat
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.map.model import DerpMap
 from derpctl.push import not_empty
+from tests.ctl.certs import issue, server_context
 from tests.ctl.policyapi import CLIENT, KEY, SECRET, TOKEN, PolicyApi, serving
 from tests.ctl.standins import AdminStandIn, admin
 
@@ -333,6 +335,28 @@ def test_no_answer(push, what):
     ended = push(PolicyApi(YOUNG, hangs=frozenset({what})), "--yes", "--timeout", "0.3")
     assert ended.code == 4
     assert "no answer in 0.3 s; try again, or give a longer --timeout" in ended.err
+
+
+def test_nobody_there(derpctl, config, key_file):
+    """4, with why."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    words = ("map", "push", "tailscale", "--key-file", key_file, "--api", url)
+    ended = derpctl("--config", config, *words)
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err == f"derpctl: {url}: connection refused; is this machine online?\n"
+
+
+def test_an_api_of_nobody(derpctl, config, key_file, beside, tmp_path):
+    """4: the key is not sent to who has no certificate that is trusted."""
+    standin = AdminStandIn()
+    context = server_context(tmp_path, issue("127.0.0.1"))
+    url = beside.start(admin(standin, context=context))
+    words = ("map", "push", "tailscale", "--key-file", key_file, "--api", url)
+    ended = derpctl("--config", config, *words)
+    assert (ended.code, ended.out, standin.tokens) == (4, "", [])
+    assert ended.err.endswith("give a URL whose certificate this machine trusts\n")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from derpctl.map.canonical import tree_of
 from derpctl.map.headscale import headscale
 from derpctl.map.lint import Terms
+from derpctl.map.lint.catalog import RULES
 from derpctl.map.mend import Mended, marked, mend
 from derpctl.map.repair import bare_host
 from derpctl.map.source import judge, locate, looks_like_json
@@ -177,6 +178,19 @@ def test_what_cannot_be_read(text):
     assert mend(text, is_yaml=False) == Mended(text, [])
 
 
+def test_what_can_be_mended_is_known():
+    """The catalogue says of a rule what happens to its findings."""
+    wrong = HUJSON.replace('"HostName"', f'"CertName": "{LOUD}", "HostName"')
+    texts = [
+        HUJSON.replace('"RegionID": 900', '"RegionID": 1'),
+        HUJSON.replace('"HostName"', '"DERPPort": 8443.0, "HostName"'),
+        wrong.replace("a:443", "https://a"),
+        YAML.replace("regioncode", "Avoid: false\n    regioncode"),
+    ]
+    found = {rule for text in texts for rule, _, fixable in judged(text) if fixable}
+    assert found == {rule.number for rule in RULES if rule.fixable}
+
+
 def test_what_was_done():
     """Each repair has its rule, its line, and both values."""
     text = HUJSON.replace('"RegionID": 900,\n', "\n").replace("a:443", "a:8443")
@@ -308,6 +322,41 @@ def test_yaml_that_says_a_thing_twice(text):
     """Or says it in a way that only people can change."""
     assert mend(text, is_yaml=True).repairs == []
     assert not any(fixable for _, _, fixable in judged(text, is_yaml=True))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{name: 900a, regionid}", "{name: 900a, regionid}"),
+        ("{ # c\n    hostname: a}", "{ # c\n    hostname: a}"),
+        ("{name: \n    900a}", "{name: \n    900a, regionid: 900}"),
+        ("{name: 'a\n    b'}", "{regionid: 900, name: 'a\n    b'}"),
+        ("{? name : 900a}", "{? name : 900a, regionid: 900}"),
+        ("{? hostname : a}", "{? hostname : a}"),
+        ("{!!str regionid: 1}", "{!!str regionid: 900}"),
+        ("{!!str RegionID: 900}", "{!!str RegionID: 900}"),
+        ('{"Region\\x49D": 900}', '{"Region\\x49D": 900}'),
+    ],
+)
+def test_yaml_that_is_odd(before, after):
+    """It is mended only where no layout must be guessed."""
+    head = "regions: {900: {regionid: 900, nodes: [%s]}}\n"
+    assert mended(head % before, is_yaml=True) == head % after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("name: 900a", "name: 900a\n        regionid: 900"),
+        ("? name\n        : 900a", "? name\n        : 900a"),
+        ("!!str name: 900a", "!!str name: 900a\n        regionid: 900"),
+        ("name: 900a # \x85", "regionid: 900\n        name: 900a # \x85"),
+    ],
+)
+def test_yaml_lines_that_are_odd(before, after):
+    """The same for lines; the last one may have no end."""
+    head = "regions:\n  900:\n    regionid: 900\n    nodes:\n      - "
+    assert mend(head + before, is_yaml=True).text == head + after
 
 
 def test_yaml_keys_elsewhere():

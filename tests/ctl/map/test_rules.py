@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from derpctl.map.lint import Severity, Target, Terms, has_errors, lint, summary
 from derpctl.map.lint.catalog import RULES
-from derpctl.map.mend import mend
 from derpctl.map.model import DerpMap, HomeParams, Node, Region
 from derpctl.map.source import judge
 from tests.ctl.map.drawn import maps
@@ -307,20 +306,6 @@ def test_every_rule_is_shown_both_ways():
     assert shown - {("DM012", "warning")} == wanted - {("DM012", "warning")}
 
 
-def test_what_can_be_mended_is_known():
-    """The catalogue says of each rule whether `--fix` has something to do for it."""
-    wrong = """{"Regions": {"900": {"Nodes": [{"Name": "900a", "DERPPort": 8443.0,
-    "HostName": "https://a", "CertName": "SHA256-RAW:PIN"}]}}}""".replace(
-        "PIN", "AB" * 32
-    )
-    done = {
-        repair.rule
-        for text, is_yaml in ((wrong, False), (_LOWER.replace("name", "Name"), True))
-        for repair in mend(text, is_yaml=is_yaml).repairs
-    }
-    assert done == {rule.number for rule in RULES if rule.fixable}
-
-
 @pytest.mark.parametrize(("rule", "severity", "broken", "sound"), BREAKS)
 def test_rule(rule, severity, broken, sound):
     """It fires on the one, and not on its neighbour."""
@@ -466,13 +451,13 @@ def test_system_ids():
 
 
 def test_finding():
-    """It names the place, and whether only one thing can be meant."""
+    """It names the place; where there is no file, there is no line, and no mending."""
     (one,) = lint(region(NODE, region_id=901))
     assert str(one) == (
         "DM001: Regions.900.RegionID: RegionID is 901, but the region is filed under "
         "900; make both the same"
     )
-    assert one.members()["fixable"] is True
+    assert one.members()["fixable"] is False
     assert one.members()["line"] is None
 
 

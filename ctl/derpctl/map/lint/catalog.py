@@ -31,7 +31,7 @@ class Rule:
     otherwise: str
     """What happens if that is not so."""
     fixable: bool = False
-    """Whether `--fix` can mend it, where only one thing can be meant."""
+    """Whether `--fix` can mend it."""
     online: Online = Online.NO
 
     @property

@@ -29,7 +29,7 @@ class Finding:
     message: str
     """What is there, why it will not do, what would."""
     fixable: bool = False
-    """Whether there is but one thing that can be meant."""
+    """Whether `map lint --fix` would mend it; never, where there is no file."""
     line: int | None = None
     """In the file, from 1; None where there is no file."""
 

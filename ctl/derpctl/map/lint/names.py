@@ -22,7 +22,7 @@ def region_id(place: Place) -> Iterator[Finding]:
             f" {place.key}; make both the same"
         )
         path = f"{place.path}.RegionID"
-        yield Finding("DM001", Severity.ERROR, path, message, fixable=True)
+        yield Finding("DM001", Severity.ERROR, path, message)
 
 
 def node_region_id(place: Place) -> Iterator[Finding]:
@@ -34,10 +34,7 @@ def node_region_id(place: Place) -> Iterator[Finding]:
                 f"RegionID is {said}, so latencies are booked elsewhere and the region"
                 f" is never a home; make it {place.key}"
             )
-            found = Finding(
-                "DM002", Severity.ERROR, f"{path}.RegionID", message, fixable=True
-            )
-            yield found
+            yield Finding("DM002", Severity.ERROR, f"{path}.RegionID", message)
 
 
 def id_range(place: Place) -> Iterator[Finding]:
