@@ -5,8 +5,9 @@ from pathlib import Path
 
 from derpctl.cluster import published
 from derpctl.config import load_ctl_config
+from derpctl.map.judged import Judged
 from derpctl.map.lint import Target, Terms, lint
-from derpctl.map.source import Judged, judge
+from derpctl.map.source import judge
 from derpctl.sources import Source
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from derpctl import shortcut
 from derpctl.commands import (
     client,
     completion,
@@ -28,6 +29,7 @@ from derpctl.commands import (
 )
 from derpctl.commands import map as map_commands
 from derpctl.errors import CtlError
+from derpctl.exits import Exit
 from derpctl.settings import Output, Settings, default_config, wants_color
 
 
@@ -109,7 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             process's own.
     """
     completion.prepare()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        name = shortcut.well(given)
+        if name is not None:
+            typer.echo(f"derpctl: {name}: nothing is wrong", err=True)
+            sys.exit(Exit.OK)
         app(args=arguments, prog_name="derpctl")
     except CtlError as exc:
         typer.echo(f"derpctl: {exc}", err=True)

@@ -286,3 +286,45 @@ def test_what_would_be_fixed(lint):
         ("DM007", True),
         ("DM009", False),
     }
+
+
+JUNK = [
+    b"",
+    b"\x00",
+    b"\xff\xfe{\x00}\x00",
+    b"{",
+    b'{"Regions": {"900": [[[[[[',
+    b'{"Regions": {"900": {"Nodes": [{"DERPPort": 1e400}]}}}',
+    b'{"Regions": {"900": {"Nodes": {"0": {}}}}}',
+    b'{"Regions": {"900": {"Nodes": [7]}}}',
+    b'{"Regions": {"900": "x"}}',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"- " * 100_000,
+    b"regions: {900: {nodes: [{derpport: 0x1_0, name: !!binary x}]}}",
+    b"regions: {900: &a {nodes: [*a]}}",
+    b"regions: {[a]: 1, ? {b: c} : 2}",
+    b"regions: {900: !!python/object:os.system {}}",
+    b"---\na: 1\n---\nb: 2\n",
+    b"%YAML 9.9\n---\n",
+    b"regions: {.nan: {}, .inf: {}, 2026-11-24: {}}",
+]
+
+
+@pytest.mark.parametrize("name", ["map.json", "map.yaml"])
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
+def test_junk(lint, derpctl, tmp_path, name, junk):
+    """7: a rule with a line, or an error that says what would do; and no traceback."""
+    ended = lint(junk, "-o", "json", name=name)
+    assert ended.code == 7
+    if ended.out:
+        for item in json.loads(ended.out)["items"]:
+            assert item["line"]
+    else:
+        assert "; " in ended.err
+    sound = tmp_path / "sound.json"
+    sound.write_text(SOUND)
+    ended = derpctl("map", "diff", tmp_path / name, sound)
+    assert (ended.code, ended.out) == (7, "")
+    assert ended.err.startswith(f"derpctl: {tmp_path / name}: ")
+    assert "; " in ended.err

@@ -10,7 +10,7 @@ from pathlib import Path
 import atheris
 
 
-INSTRUMENTED = ["derpnode", "h11", "wsproto", "yarl"]
+INSTRUMENTED = ["derpctl", "derpnode", "h11", "wsproto", "yarl"]
 
 with atheris.instrument_imports(include=INSTRUMENTED):
     from tests.fuzz.targets import TARGETS

@@ -87,7 +87,8 @@ def _lines(run: Any, said: bytes) -> set[Line]:
         return line
 
     def call(frame: FrameType, _event: str, _argument: object) -> Any:
-        return line if "/derpnode/" in frame.f_code.co_filename else None
+        name = frame.f_code.co_filename
+        return line if "/derpnode/" in name or "/derpctl/" in name else None
 
     before = sys.gettrace()
     sys.settrace(call)

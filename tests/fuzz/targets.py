@@ -51,7 +51,7 @@ from derpnode.wire.stun import (
     parse_binding_request,
     parse_binding_response,
 )
-from tests.fuzz import seeds
+from tests.fuzz import maps, seeds
 from tests.node.server.desk import Desk, private_key
 
 
@@ -419,4 +419,5 @@ TARGETS = {
     ),
     "hook": Fuzzed(hook, list(_tagged("hook", b"\0", b"\x80/next\n", b"\xc0/next\n"))),
     "config": Fuzzed(config, seeds.read("config")),
+    "map": Fuzzed(maps.derp_map, [*maps.seeds(), *seeds.read("map")]),
 }

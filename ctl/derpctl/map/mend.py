@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from derpctl.map import edit
 from derpctl.map.errors import BadMap
+from derpctl.map.judged import Judged
 from derpctl.map.lint import Terms
 from derpctl.map.repair import Repair, repairs
-from derpctl.map.source import Judged, judge, line_of, locate, looks_like_json, whole
+from derpctl.map.source import judge, line_of, locate, looks_like_json, whole
 from derpctl.map.texts import JsonText, YamlText
 
 

@@ -19,6 +19,9 @@ DEFAULT_STUN_PORT = 3478
 PIN_PREFIX = "sha256-raw:"
 """What a `CertName` begins with that is the hash of a certificate."""
 
+LARGEST = 1 << 20
+"""Bytes of a map; netcheck reads no more."""
+
 DISABLED = "none"
 """An address that is no address turns its family off; this is the custom."""
 

@@ -60,18 +60,12 @@ def _read(struct: type[_Struct], path: str, tree: object) -> _Struct:
     """Fill in a struct: names match in any case, unknown ones are left out."""
     if not isinstance(tree, dict):
         raise BadMap(path, tree, "not an object")
-    known = {
-        str(item.metadata["json"]).lower(): (item.name, str(item.metadata["json"]))
-        for item in fields(struct)
-    }
-    values: dict[str, object] = {}
+    known = _NAMES[struct.__name__]
+    values = dict(_UNSET[struct.__name__])
     for key, value in tree.items():
         name, json_name = known.get(str(key).lower(), ("", ""))
         if name and value is not None:  # null leaves a field as it is
             values[name] = _READERS[name](f"{path}.{json_name}".lstrip("."), value)
-    for item in fields(struct):
-        if item.name in _ZEROS:
-            values.setdefault(item.name, _ZEROS[item.name])
     # Each reader has checked its field, which mypy cannot see.
     made: _Struct = type.__call__(struct, **values)
     return made
@@ -80,10 +74,26 @@ def _read(struct: type[_Struct], path: str, tree: object) -> _Struct:
 _ZEROS: Mapping[str, object] = {"name": "", "region_id": 0, "host_name": ""}
 """What Go leaves in fields that the model wants to be given."""
 
+_NAMES: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    struct.__name__: {
+        str(item.metadata["json"]).lower(): (item.name, str(item.metadata["json"]))
+        for item in fields(struct)
+    }
+    for struct in (Node, Region, HomeParams, DerpMap)
+}
+"""Fields of each struct, and how JSON has them, by that in lower case."""
+
+_UNSET: Mapping[str, Mapping[str, object]] = {
+    struct: {name: _ZEROS[name] for name, _ in names.values() if name in _ZEROS}
+    for struct, names in _NAMES.items()
+}
+
 
 def _text(path: str, value: object) -> str:
     if not isinstance(value, str):
         raise BadMap(path, value, "not text")
+    if value.isascii():
+        return value
     # Go, too, takes half a surrogate pair for U+FFFD; no terminal would show it.
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -7,21 +7,21 @@ headscale's `derp.paths` (YAML). What cannot be read is a finding, too.
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import yaml
 
 from derpctl.map.errors import BadMap
 from derpctl.map.hujson import Located, parse_hujson
+from derpctl.map.judged import Judged
 from derpctl.map.lint import Finding, Severity, Target, Terms, lint
-from derpctl.map.model import DerpMap
+from derpctl.map.model import LARGEST, DerpMap
 from derpctl.map.read import KEYS, read_derp_map
 from derpctl.map.spot import Spot
 
 
 _MEMBER = "derpmap"
 _LINE = re.compile(r"line (\d+)")
-_LARGEST = 1 << 20  # netcheck reads no more
 _MOST_DEEP = 100
 _MOST_VALUES = 200_000
 _MOST_DIGITS = 400
@@ -29,27 +29,6 @@ _MERGE = "tag:yaml.org,2002:merge"
 _INTEGER = "tag:yaml.org,2002:int"
 _TARGETS = {"derpmap": Target.TAILSCALE, "headscale": Target.HEADSCALE}
 """Who hands a file of a form to clients, if nobody says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A file, as far as it could be read."""
-
-    form: str
-    """`derpmap`, `acl` or `headscale`."""
-    findings: list[Finding]
-    derp_map: DerpMap | None = None
-    """What was read; None where Go would not read it."""
-    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
-    """Of all that is in the file, by path in lower case."""
-
-    def and_also(self, findings: Iterable[Finding]) -> "Judged":
-        """Add what others found; it gets the lines of the file."""
-        found = [
-            replace(one, line=line_of(self.lines, one.path)) if self.lines else one
-            for one in findings
-        ]
-        return replace(self, findings=[*self.findings, *found])
 
 
 _STRICT = Terms()
@@ -84,7 +63,17 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
         return Judged(form, [*findings, _unreadable(exc, located.lines)])
     for finding in lint(derp_map, terms):
         findings.append(replace(finding, line=line_of(located.lines, finding.path)))
-    return Judged(form, findings, derp_map, located.lines)
+    return Judged(form, findings, derp_map, text)
+
+
+def and_also(judged: Judged, findings: Iterable[Finding]) -> Judged:
+    """Add what others found in a map that was read; it gets the lines of the file."""
+    added = list(findings)
+    if added and judged.text:
+        is_yaml = judged.form == "headscale"
+        lines = locate(judged.text, is_yaml=is_yaml)[1].lines
+        added = [replace(one, line=line_of(lines, one.path)) for one in added]
+    return replace(judged, findings=[*judged.findings, *added])
 
 
 def read_any(text: str, *, is_yaml: bool) -> DerpMap:
@@ -164,8 +153,8 @@ def _unreadable(exc: BadMap, lines: Mapping[str, int]) -> Finding:
 
 def _too_large(text: str) -> Iterator[Finding]:
     size = len(text.encode("utf-8", "replace"))
-    if size > _LARGEST:
-        message = f"{size} bytes, and clients read no more than {_LARGEST}"
+    if size > LARGEST:
+        message = f"{size} bytes, and clients read no more than {LARGEST}"
         yield Finding("DM025", Severity.ERROR, "", message, line=1)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from derpctl.map.judged import Judged
 from derpctl.map.lint import Severity
-from derpctl.map.source import Judged, judge
+from derpctl.map.source import judge
 
 
 HERE = Path(__file__).parent / "mistakes"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from derpctl.map.canonical import canonical_json
 from derpctl.map.errors import BadMap
+from derpctl.map.judged import Judged
 from derpctl.map.lint import Target, Terms, lint
-from derpctl.map.source import Judged, judge, read_any
+from derpctl.map.source import judge, read_any
 from tests.ctl.map.drawn import maps
 
 

@@ -11,8 +11,8 @@ from derpctl.settings import Settings, TimeoutOption, settings_of
 
 
 if TYPE_CHECKING:
+    from derpctl.map.judged import Judged
     from derpctl.map.lint import Finding, Terms
-    from derpctl.map.source import Judged
 
 
 class Consumer(StrEnum):
@@ -180,11 +180,17 @@ def _judged(
     from derpctl.texts import is_at_hand, is_yaml, read_text  # noqa: PLC0415
 
     if is_at_hand(name):
+        from derpctl.map.quick import judge_quickly  # noqa: PLC0415
+
+        if fix:
+            from derpctl.mending import mend_file as read_text  # noqa: PLC0415
+        text, named = read_text(name), is_yaml(name)
+        well = None if named else judge_quickly(text, terms)
+        if well is not None:
+            return name, well
         from derpctl.map.mend import marked  # noqa: PLC0415
         from derpctl.map.source import judge  # noqa: PLC0415
-        from derpctl.mending import mend_file  # noqa: PLC0415
 
-        text, named = mend_file(name) if fix else read_text(name), is_yaml(name)
         judged = judge(text, is_yaml=named, terms=terms)
         return name, marked(judged, text, is_yaml=named, terms=terms)
     import asyncio  # noqa: PLC0415
@@ -208,6 +214,7 @@ def _asked(settings: Settings, found: "Judged", ca_file: Path | None) -> "Judged
     import sys  # noqa: PLC0415
 
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.map.source import and_also  # noqa: PLC0415
     from derpctl.online.look import look  # noqa: PLC0415
     from derpctl.probe.target import tls_of  # noqa: PLC0415
     from derpctl.render import Counting  # noqa: PLC0415
@@ -226,7 +233,7 @@ def _asked(settings: Settings, found: "Judged", ca_file: Path | None) -> "Judged
         looked = asyncio.run(looking)
     if looked.remark:
         typer.echo(f"derpctl: {looked.remark}", err=True)
-    return found.and_also(looked.findings)
+    return and_also(found, looked.findings)
 
 
 def _say_nothing(_: int) -> None:

@@ -1,7 +1,7 @@
 """What a rule is given: a region or the whole map, and what must be known around it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -50,7 +50,12 @@ class World:
     def places(self) -> Iterator["Place"]:
         """Yield each region, by number."""
         for key, region in sorted(self.derp_map.regions.items()):
-            yield Place(self, key, region)
+            path = f"Regions.{key}"
+            nodes = [
+                (f"{path}.Nodes[{number}]", node)
+                for number, node in enumerate(region.nodes)
+            ]
+            yield Place(self, key, region, path, nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,13 @@ class Place:
     key: int
     """What the region is filed under."""
     region: Region
+    path: str
+    """`Regions.900`."""
+    _nodes: Sequence[tuple[str, Node]]
 
-    @property
-    def path(self) -> str:
-        """`Regions.900`."""
-        return f"Regions.{self.key}"
-
-    def nodes(self) -> Iterator[tuple[str, Node]]:
-        """Yield each node with its path."""
-        for number, node in enumerate(self.region.nodes):
-            yield f"{self.path}.Nodes[{number}]", node
+    def nodes(self) -> Sequence[tuple[str, Node]]:
+        """Give each node with its path."""
+        return self._nodes
 
 
 RegionRule = Callable[[Place], Iterator[Finding]]
