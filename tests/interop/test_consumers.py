@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -13,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derpctl.map.acl import acl, acl_fragment
-from derpctl.map.canonical import canonical_json
+from derpctl.map.canonical import canonical_json, tree_of
+from derpctl.map.derpprobe import derpprobe
 from derpctl.map.headscale import headscale
 from derpctl.map.model import DerpMap, HomeParams
-from derpctl.map.read import read_derp_map
+from derpctl.map.policy import policy_json
+from derpctl.map.read import parse_derp_map, read_derp_map
+from derpctl.map.terraform import terraform
 from tests.ctl.map.drawn import maps
 from tests.interop.conftest import Regions
 from tests.support.peers import peer
@@ -109,10 +113,17 @@ def regions_alone(derp_map: DerpMap) -> DerpMap:
     return DerpMap(regions=derp_map.regions)
 
 
+def as_probed(derp_map: DerpMap) -> DerpMap:
+    """Give what is for derpprobe: without addresses that are none."""
+    return parse_derp_map(derpprobe(without_scores(derp_map)))
+
+
 FORMS = {
     "derpmap": Form("derpmap", canonical_json, whole),
     "acl": Form("acl", acl, without_scores),
     "acl --fragment": Form("acl", pasted, without_scores),
+    "acl --style json": Form("acl", policy_json, without_scores),
+    "derpprobe": Form("derpmap", derpprobe, as_probed),
     "headscale": Form("headscale", headscale, regions_alone),
 }
 
@@ -149,8 +160,8 @@ def test_the_map_of_a_region(consumer: Consumer, regions: Regions, name: str):
         check=True,
     ).stdout
     text = f"{{{printed}}}" if name == "acl --fragment" else printed
-    wanted = json.loads(region.map_file.read_text())
-    assert consumer.reads(form.decoder, text) == wanted
+    meant = form.carried(parse_derp_map(region.map_file.read_text()))
+    assert consumer.reads(form.decoder, text) == tree_of(meant)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +178,26 @@ def test_the_map_of_a_region(consumer: Consumer, regions: Regions, name: str):
 def test_decoders_are_strict(consumer: Consumer, form: str, text: str, reason: str):
     """They would notice: a word that is not Go's, a comma too many, a case."""
     assert reason in consumer.refuses(form, text)
+
+
+@given(derp_map=maps(st.floats(-180, 180)))
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_drawn_maps_are_understood_by_terraform(consumer: Consumer, derp_map: DerpMap):
+    """What looks like a template is none; texts are in the form that HCL gives them."""
+    meant = without_scores(derp_map)
+    value = consumer.reads("terraform", terraform(meant))["derp_map"]
+    assert tree_of(read_derp_map(value)) == composed(tree_of(meant))
+
+
+def composed(value: object) -> object:
+    """Compose the characters of every text, as HCL does (NFC)."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        return {key: composed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [composed(item) for item in value]
+    return value
 
 
 def test_locals_of_terraform(consumer: Consumer):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.interop.headscaled import Gate, Headscale, gate, headscale, map_server
 from tests.interop.region import Region, demo
@@ -60,6 +61,46 @@ def test_file(region: Region, tmp_path: Path):
             [sys.executable, "-m", "derpctl", *command], stdout=output, check=True
         )
     derp = {"urls": [], "paths": [str(file)]}
+    with headscale(tmp_path / "hs", derp, os.environ) as server:
+        assert has_all(server)
+
+
+DEFAULTS = {
+    number: {
+        "RegionID": number,
+        "RegionCode": f"r{number}",
+        "RegionName": f"Region {number}",
+        "Nodes": [{"Name": f"{number}a", "RegionID": number, "HostName": "a.example"}],
+    }
+    for number in (1, 2)
+}
+"""Regions that are not ours, as Tailscale hands them out."""
+
+
+def export(region: Region, file: Path, *words: str) -> None:
+    """Write the map of the region into a file."""
+    command = ["--config", config_of(region), "map", "export", "-O", file, *words]
+    subprocess.run([sys.executable, "-m", "derpctl", *command], check=True)
+
+
+def test_removed_regions(region: Region, tmp_path: Path):
+    """A null in our file takes one region of others away, and leaves the other."""
+    file = tmp_path / "derp.yaml"
+    export(region, file, "-f", "headscale", "--remove-default", "1")
+    with gate() as (way, url):
+        way.page = json.dumps({"Regions": DEFAULTS}).encode()
+        derp = {"urls": [url + PATH], "paths": [str(file)]}
+        with headscale(tmp_path / "hs", derp, os.environ) as server:
+            assert set(server.nodes()) == {"2", REGION}
+
+
+def test_configuration(region: Region, tmp_path: Path):
+    """The block that we write names our file, and nothing else."""
+    file, block = tmp_path / "derp.yaml", tmp_path / "block.yaml"
+    export(region, file, "-f", "headscale", "--only-ours")
+    words = ("-f", "headscale-config", "--map-file", str(file), "--only-ours")
+    export(region, block, *words)
+    derp = yaml.safe_load(block.read_text())["derp"]
     with headscale(tmp_path / "hs", derp, os.environ) as server:
         assert has_all(server)
 
