@@ -21,13 +21,23 @@ def read_whole(path: Path) -> str:
         CtlError: It is not there, or is not text.
     """
     try:
-        return path.read_bytes().decode("utf-8")
+        return whole_text(str(path), path.read_bytes())
     except OSError as exc:
         reason, hint = (exc.strerror or "unreadable").lower(), "check path and mode"
         raise CtlError(str(path), reason, hint, Exit.CONFIG) from exc
+
+
+def whole_text(name: str, data: bytes) -> str:
+    """Read bytes as a text; a byte order mark stays in it.
+
+    Raises:
+        CtlError: They are none.
+    """
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError as exc:
         reason, hint = f"not text: byte {exc.start}", "give a text file, in UTF-8"
-        raise CtlError(str(path), reason, hint, Exit.INVALID) from exc
+        raise CtlError(name, reason, hint, Exit.INVALID) from exc
 
 
 def replace_whole(path: Path, text: str) -> None:

@@ -41,7 +41,7 @@ class Step:
 
 
 async def steps(config: CtlConfig, most: int) -> list[Step]:
-    """List the latest revisions of the map, oldest first.
+    """List the latest revisions of the map, oldest first, each unlike the one before.
 
     Args:
         config: derpctl's own.
@@ -53,13 +53,16 @@ async def steps(config: CtlConfig, most: int) -> list[Step]:
     now, edits = await _read(config)
     numbers = _numbers(edits)
     found = []
-    for number in numbers[-most:]:
+    for number in reversed(numbers):
         made = [one.edit for one in edits if one.revision == number]
         after = _map(as_of(now, edits, number))
         difference = diff(_map(as_of(now, edits, number - 1)), after)
         at, author = made[-1].at, made[-1].author
-        found.append(Step(number, content_of(after), at, author, difference))
-    return found
+        if difference.changes:  # a region without nodes is not in the map
+            found.append(Step(number, content_of(after), at, author, difference))
+        if len(found) == most:
+            break
+    return found[::-1]
 
 
 async def revision_of(config: CtlConfig, text: str) -> Wanted:

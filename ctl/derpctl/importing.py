@@ -102,7 +102,8 @@ def _region(derp_map: DerpMap, name: str, number: int | None) -> Region:
         if number in derp_map.regions:
             return derp_map.regions[number]
         reason = f"region {number} is not in it; there is {there}"
-        raise CtlError(name, reason, "give --region ID", Exit.NOT_FOUND)
+        hint = "correct the id of the region, there or in derpctl's configuration"
+        raise CtlError(name, reason, hint, Exit.NOT_FOUND)
     own = [one for one in sorted(derp_map.regions) if one in _OURS]
     own = own or sorted(derp_map.regions)
     if len(own) == 1:

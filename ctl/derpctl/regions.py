@@ -61,6 +61,8 @@ async def rows(config: CtlConfig, *, timeout: float) -> Rows:  # noqa: ASYNC109 
     try:
         async with registry.opened(config) as operator:
             numbers = await _numbers(config, operator)
+        if not numbers:
+            raise registry.no_region(config)
         return Rows([await _recorded(config, number) for number in numbers])
     except RegistryUnavailable as exc:
         if not config.nodes:

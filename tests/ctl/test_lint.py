@@ -184,3 +184,105 @@ def test_export_refuses(derpctl, beside, configured, entry, message):
     ended = derpctl("--config", configured(_900a=one, _900b=other), "map", "export")
     assert (ended.code, ended.out) == (7, "")
     assert message in ended.err
+
+
+WRONG = """\
+// ours
+{"Regions": {"900": {"RegionCode": "demo", "RegionName": "Demo", "Nodes": [
+  {"Name": "900a", "HostName": "https://a:8443", "IPv4": "8.8.8.8"}, // new
+]}}}
+"""
+
+RIGHT = """\
+// ours
+{"Regions": {"900": {"RegionID": 900, "RegionCode": "demo", "RegionName": "Demo", \
+"Nodes": [
+  {"Name": "900a", "RegionID": 900, "HostName": "a", "DERPPort": 8443, \
+"IPv4": "8.8.8.8"}, // new
+]}}}
+"""
+
+
+def test_fix(lint, tmp_path):
+    """It is mended in its place, what was done is on stderr, and then it is judged."""
+    path = tmp_path / "map.json"
+    path.touch(mode=0o640)
+    ended = lint(WRONG, "--fix")
+    assert (ended.code, ended.out, path.read_text()) == (0, "", RIGHT)
+    assert ended.err == (
+        f"derpctl: {path}, line 2: mended DM001: Regions.900.RegionID was missing, is"
+        " 900\n"
+        f"derpctl: {path}, line 3: mended DM002: Regions.900.Nodes[0].RegionID was"
+        " missing, is 900\n"
+        f"derpctl: {path}, line 3: mended DM007: Regions.900.Nodes[0].HostName was"
+        ' "https://a:8443", is "a", and DERPPort is 8443\n'
+        f"derpctl: {path}: nothing is wrong\n"
+    )
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_fix_leaves_what_may_mean_two_things(lint, tmp_path):
+    """It decides how the command ends; bytes that no terminal shows stay, too."""
+    text = "\ufeff" + WRONG.replace('"900a"', r'"\u001b"').replace("\n", "\r\n")
+    text = text.replace("8.8.8.8", 'none", "IPv6": "none')
+    ended = lint(text, "--fix", "-o", "json")
+    found = (tmp_path / "map.json").read_bytes().decode()
+    kept = RIGHT.replace('"900a"', r'"\u001b"').replace(
+        "8.8.8.8", 'none", "IPv6": "none'
+    )
+    assert found == "\ufeff" + kept.replace("\n", "\r\n")
+    items = json.loads(ended.out)["items"]
+    assert [(one["rule"], one["severity"], one["fixable"]) for one in items] == [
+        ("DM004", "warning", False),
+        ("DM008", "error", False),
+    ]
+    assert ended.code == 7
+    assert "\x1b" not in ended.err
+
+
+def test_fix_nothing(lint, tmp_path):
+    """A file that needs none is not written."""
+    path = tmp_path / "map.json"
+    path.write_text(SOUND)
+    path.chmod(0o444)
+    before = path.stat().st_ino
+    assert lint(SOUND, "--fix").err == f"derpctl: {path}: nothing is wrong\n"
+    assert path.stat().st_ino == before
+
+
+@pytest.mark.parametrize("text", ["{\n]", "[junk", '{"acls": []}'])
+def test_fix_no_map(lint, tmp_path, text):
+    """It is left alone: 7."""
+    ended = lint(text, "--fix")
+    assert (ended.code, (tmp_path / "map.json").read_text()) == (7, text)
+
+
+def test_fix_standard_input(derpctl, monkeypatch):
+    """It goes to standard output, with nothing else; findings are on stderr."""
+    data = ("\ufeff" + WRONG.replace("900a", "x")).encode()
+    piped = io.TextIOWrapper(io.BytesIO(data))
+    monkeypatch.setattr(sys, "stdin", piped)
+    ended = derpctl("map", "lint", "--fix", "-")
+    assert (ended.code, ended.out) == (0, "\ufeff" + RIGHT.replace("900a", "x"))
+    assert "derpctl: DM004: Regions.900.Nodes[0].Name: x is not region and" in ended.err
+    ended = derpctl("map", "lint", "--fix", "-", "-o", "json")
+    assert (ended.code, ended.out) == (2, "")
+
+
+def test_fix_cannot_be_written(lint, derpctl, tmp_path):
+    """3, as for other files that are not there."""
+    assert derpctl("map", "lint", "--fix", tmp_path / "none").code == 3
+    (tmp_path / "junk").write_bytes(b"{\xff}")
+    assert derpctl("map", "lint", "--fix", tmp_path / "junk").code == 7
+
+
+def test_what_would_be_fixed(lint):
+    """It is said before; what is no field of a file is not."""
+    text = WRONG.replace("8.8.8.8", "")
+    items = json.loads(lint(text, "-o", "json").out)["items"]
+    assert {(item["rule"], item["fixable"]) for item in items} == {
+        ("DM001", True),
+        ("DM002", True),
+        ("DM007", True),
+        ("DM009", False),
+    }

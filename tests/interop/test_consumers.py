@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derpctl.map.acl import acl, acl_fragment
-from derpctl.map.canonical import canonical_json, tree_of
-from derpctl.map.derpprobe import derpprobe
+from derpctl.map.canonical import canonical_json
 from derpctl.map.headscale import headscale
 from derpctl.map.model import DerpMap, HomeParams
 from derpctl.map.policy import policy_json
@@ -23,6 +22,7 @@ from derpctl.map.read import parse_derp_map, read_derp_map
 from derpctl.map.terraform import terraform
 from tests.ctl.map.drawn import maps
 from tests.interop.conftest import Regions
+from tests.interop.region import Region
 from tests.support.peers import peer
 
 
@@ -90,6 +90,8 @@ class Form:
     decoder: str
     write: Callable[[DerpMap], str]
     carried: Callable[[DerpMap], DerpMap]
+    found_in: Callable[[Value], object] = lambda value: value
+    """Where the decoder has the map."""
 
 
 def pasted(derp_map: DerpMap) -> str:
@@ -108,14 +110,15 @@ def without_scores(derp_map: DerpMap) -> DerpMap:
     return replace(derp_map, home_params=None)
 
 
+def composed(derp_map: DerpMap) -> DerpMap:
+    """Give what Terraform makes of it: every text in its composed form (NFC)."""
+    text = canonical_json(without_scores(derp_map))
+    return parse_derp_map(unicodedata.normalize("NFC", text))
+
+
 def regions_alone(derp_map: DerpMap) -> DerpMap:
     """Give what headscale takes from a file."""
     return DerpMap(regions=derp_map.regions)
-
-
-def as_probed(derp_map: DerpMap) -> DerpMap:
-    """Give what is for derpprobe: without addresses that are none."""
-    return parse_derp_map(derpprobe(without_scores(derp_map)))
 
 
 FORMS = {
@@ -123,8 +126,10 @@ FORMS = {
     "acl": Form("acl", acl, without_scores),
     "acl --fragment": Form("acl", pasted, without_scores),
     "acl --style json": Form("acl", policy_json, without_scores),
-    "derpprobe": Form("derpmap", derpprobe, as_probed),
     "headscale": Form("headscale", headscale, regions_alone),
+    "terraform": Form(
+        "terraform", terraform, composed, lambda value: value["derp_map"]
+    ),
 }
 
 
@@ -135,33 +140,43 @@ def test_drawn_maps_are_understood(consumer: Consumer, name: str, derp_map: Derp
     """Whatever a map says, each format says, in no word that Go does not know."""
     form = FORMS[name]
     meant = form.carried(derp_map)
-    assert read_derp_map(consumer.reads(form.decoder, form.write(meant))) == meant
+    value = consumer.reads(form.decoder, form.write(meant))
+    assert read_derp_map(form.found_in(value)) == meant
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_the_map_of_a_region(consumer: Consumer, regions: Regions, name: str):
     """So it is with what the command prints of nodes that run."""
-    region = regions.single("ours", "pinned")
     form = FORMS[name]
+    region = regions.single("ours", "pinned")
+    printed = export(region, *name.split())
+    text = f"{{{printed}}}" if name == "acl --fragment" else printed
+    value = consumer.reads(form.decoder, text)
+    wanted = parse_derp_map(region.map_file.read_text())
+    assert read_derp_map(form.found_in(value)) == wanted
+
+
+@pytest.mark.parametrize("name", ["acl", "acl --style json", "headscale", "terraform"])
+def test_regions_that_are_taken_away(consumer: Consumer, regions: Regions, name: str):
+    """A region of Tailscale's is null where the format can say that."""
+    form = FORMS[name]
+    words = (*name.split(), "--remove-default", "1,2")
+    printed = export(regions.single("ours", "pinned"), *words)
+    value = form.found_in(consumer.reads(form.decoder, printed))
+    found = cast("Mapping[str, Mapping[str, object]]", value)["Regions"]
+    assert set(found) == {"1", "2", "900"}
+    assert found["1"] is found["2"] is None
+
+
+def export(region: Region, *words: str) -> str:
+    """Print the map of a region in a format."""
     command = ["--config", str(region.document.parent / "derpctl.yaml")]
-    printed = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "derpctl",
-            *command,
-            "map",
-            "export",
-            "-f",
-            *name.split(),
-        ],
+    return subprocess.run(
+        [sys.executable, "-m", "derpctl", *command, "map", "export", "-f", *words],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     ).stdout
-    text = f"{{{printed}}}" if name == "acl --fragment" else printed
-    meant = form.carried(parse_derp_map(region.map_file.read_text()))
-    assert consumer.reads(form.decoder, text) == tree_of(meant)
 
 
 @pytest.mark.parametrize(
@@ -178,26 +193,6 @@ def test_the_map_of_a_region(consumer: Consumer, regions: Regions, name: str):
 def test_decoders_are_strict(consumer: Consumer, form: str, text: str, reason: str):
     """They would notice: a word that is not Go's, a comma too many, a case."""
     assert reason in consumer.refuses(form, text)
-
-
-@given(derp_map=maps(st.floats(-180, 180)))
-@settings(max_examples=EXAMPLES, deadline=None)
-def test_drawn_maps_are_understood_by_terraform(consumer: Consumer, derp_map: DerpMap):
-    """What looks like a template is none; texts are in the form that HCL gives them."""
-    meant = without_scores(derp_map)
-    value = consumer.reads("terraform", terraform(meant))["derp_map"]
-    assert tree_of(read_derp_map(value)) == composed(tree_of(meant))
-
-
-def composed(value: object) -> object:
-    """Compose the characters of every text, as HCL does (NFC)."""
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
-    if isinstance(value, dict):
-        return {key: composed(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [composed(item) for item in value]
-    return value
 
 
 def test_locals_of_terraform(consumer: Consumer):

@@ -3,6 +3,7 @@
 import itertools
 import re
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -97,6 +98,20 @@ def test_map_by_url(regions: Regions, tmp_path: Path):
     assert good >= {f"{one}/{other}/mesh" for one in names for other in names}
     assert probed(result, "bad") == {f"{name}/udp6" for name in names}
     assert "good: derpmap-probe: " in result.stderr
+
+
+def test_map_made_for_it(regions: Regions, tmp_path: Path):
+    """With `map export -f derpprobe` nothing is left that it would call bad."""
+    region = regions.single("ours", "ca")
+    file = tmp_path / "derpmap.json"
+    words = ("map", "export", "-f", "derpprobe", "-O", file)
+    config = region.document.parent / "derpctl.yaml"
+    command = [sys.executable, "-m", "derpctl", "--config", config, *words]
+    subprocess.run(command, check=True)
+    result = run_once(region, "1.104", f"file://{file}")
+    assert result.returncode == 0, result.stderr
+    assert probed(result, "bad") == set()
+    assert probed(result, "good") >= {"900a/tls", "900a/udp", "900a/900a/mesh"}
 
 
 def is_served(url: str) -> bool:

@@ -52,14 +52,21 @@ def has_all(server: Headscale) -> bool:
     }
 
 
+def export(region: Region, *words: str | Path) -> str:
+    """Print the map of the region, or what to do with it."""
+    command = ["--config", config_of(region), "map", "export", "-f", *words]
+    return subprocess.run(
+        [sys.executable, "-m", "derpctl", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def test_file(region: Region, tmp_path: Path):
     """It takes the file that `map export -f headscale` writes."""
     file = tmp_path / "derp.yaml"
-    command = ["--config", str(config_of(region)), "map", "export", "-f", "headscale"]
-    with file.open("w") as output:
-        subprocess.run(
-            [sys.executable, "-m", "derpctl", *command], stdout=output, check=True
-        )
+    file.write_text(export(region, "headscale"))
     derp = {"urls": [], "paths": [str(file)]}
     with headscale(tmp_path / "hs", derp, os.environ) as server:
         assert has_all(server)
@@ -77,16 +84,10 @@ DEFAULTS = {
 """Regions that are not ours, as Tailscale hands them out."""
 
 
-def export(region: Region, file: Path, *words: str) -> None:
-    """Write the map of the region into a file."""
-    command = ["--config", config_of(region), "map", "export", "-O", file, *words]
-    subprocess.run([sys.executable, "-m", "derpctl", *command], check=True)
-
-
 def test_removed_regions(region: Region, tmp_path: Path):
     """A null in our file takes one region of others away, and leaves the other."""
     file = tmp_path / "derp.yaml"
-    export(region, file, "-f", "headscale", "--remove-default", "1")
+    file.write_text(export(region, "headscale", "--remove-default", "1"))
     with gate() as (way, url):
         way.page = json.dumps({"Regions": DEFAULTS}).encode()
         derp = {"urls": [url + PATH], "paths": [str(file)]}
@@ -94,15 +95,20 @@ def test_removed_regions(region: Region, tmp_path: Path):
             assert set(server.nodes()) == {"2", REGION}
 
 
-def test_configuration(region: Region, tmp_path: Path):
-    """The block that we write names our file, and nothing else."""
-    file, block = tmp_path / "derp.yaml", tmp_path / "block.yaml"
-    export(region, file, "-f", "headscale", "--only-ours")
-    words = ("-f", "headscale-config", "--map-file", str(file), "--only-ours")
-    export(region, block, *words)
-    derp = yaml.safe_load(block.read_text())["derp"]
-    with headscale(tmp_path / "hs", derp, os.environ) as server:
-        assert has_all(server)
+def test_printed_configuration(region: Region, tmp_path: Path):
+    """It goes by the block that is printed for its configuration."""
+    file = tmp_path / "derp.yaml"
+    file.write_text(export(region, "headscale"))
+    node = region.demo["nodes"][0]
+    url = f"http://{node['host']}:{node['http_port']}{PATH}"
+    for name, words in (
+        ("file", ("--map-file", file)),
+        ("url", ("--map-url", url)),
+    ):
+        block = export(region, "headscale-config", "--only-ours", *words)
+        derp = yaml.safe_load(block)["derp"]
+        with headscale(tmp_path / name, derp, os.environ) as server:
+            assert has_all(server)
 
 
 def test_url_of_a_node(region: Region, tmp_path: Path):

@@ -17,6 +17,13 @@ _Reader = Callable[[str, object], object]
 _INT64 = range(-(1 << 63), 1 << 63)
 _NUMBER_KEY = re.compile(r"[+-]?[0-9]{1,100}")  # as Go's ParseInt takes it
 
+KEYS: Mapping[str, str] = {
+    str(item.metadata["json"]).lower(): str(item.metadata["json"])
+    for struct in (DerpMap, HomeParams, Region, Node)
+    for item in fields(struct)
+}
+"""Keys as Go spells them, by how headscale does."""
+
 
 def parse_derp_map(text: str) -> DerpMap:
     """Read plain DERPMap JSON.

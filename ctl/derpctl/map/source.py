@@ -7,34 +7,28 @@ headscale's `derp.paths` (YAML). What cannot be read is a finding, too.
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import yaml
 
 from derpctl.map.errors import BadMap
 from derpctl.map.hujson import Located, parse_hujson
 from derpctl.map.lint import Finding, Severity, Target, Terms, lint
-from derpctl.map.model import DerpMap, HomeParams, Node, Region
-from derpctl.map.read import read_derp_map
+from derpctl.map.model import DerpMap
+from derpctl.map.read import KEYS, read_derp_map
+from derpctl.map.spot import Spot
 
 
 _MEMBER = "derpmap"
 _LINE = re.compile(r"line (\d+)")
-_STRUCTS = (DerpMap, HomeParams, Region, Node)
 _LARGEST = 1 << 20  # netcheck reads no more
 _MOST_DEEP = 100
 _MOST_VALUES = 200_000
 _MOST_DIGITS = 400
+_MERGE = "tag:yaml.org,2002:merge"
 _INTEGER = "tag:yaml.org,2002:int"
 _TARGETS = {"derpmap": Target.TAILSCALE, "headscale": Target.HEADSCALE}
 """Who hands a file of a form to clients, if nobody says."""
-
-_NAMES = {
-    str(item.metadata["json"]).lower(): str(item.metadata["json"])
-    for struct in _STRUCTS
-    for item in fields(struct)
-}
-"""Keys as Go spells them, by how headscale does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +46,7 @@ class Judged:
     def and_also(self, findings: Iterable[Finding]) -> "Judged":
         """Add what others found; it gets the lines of the file."""
         found = [
-            replace(one, line=_line(self.lines, one.path)) if self.lines else one
+            replace(one, line=line_of(self.lines, one.path)) if self.lines else one
             for one in findings
         ]
         return replace(self, findings=[*self.findings, *found])
@@ -69,12 +63,12 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
         is_yaml: Whether its name says so; YAML is headscale's.
         terms: What the operator says of it.
     """
-    is_yaml = is_yaml or not _looks_like_json(text)
+    is_yaml = is_yaml or not looks_like_json(text)
     form = "headscale" if is_yaml else "derpmap"
     if terms.target is None:
         terms = replace(terms, target=_TARGETS[form])
     try:
-        form, located = _locate(text, is_yaml=is_yaml)
+        form, located = locate(text, is_yaml=is_yaml)
     except BadMap as exc:
         return Judged(form, [_unreadable(exc, {})])
     findings = [*_too_large(text), *_no_map(located.value)]
@@ -89,7 +83,7 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
     except BadMap as exc:
         return Judged(form, [*findings, _unreadable(exc, located.lines)])
     for finding in lint(derp_map, terms):
-        findings.append(replace(finding, line=_line(located.lines, finding.path)))
+        findings.append(replace(finding, line=line_of(located.lines, finding.path)))
     return Judged(form, findings, derp_map, located.lines)
 
 
@@ -105,7 +99,7 @@ def read_any(text: str, *, is_yaml: bool) -> DerpMap:
     """
     for finding in _too_large(text):
         raise BadMap("", text[:20], finding.message)
-    form, located = _locate(text, is_yaml=is_yaml or not _looks_like_json(text))
+    form, located = locate(text, is_yaml=is_yaml or not looks_like_json(text))
     if form == "headscale":
         located = _as_go_spells(located)
     for finding in _no_map(located.value):
@@ -113,15 +107,17 @@ def read_any(text: str, *, is_yaml: bool) -> DerpMap:
     return read_derp_map(located.value)
 
 
-def _locate(text: str, *, is_yaml: bool) -> tuple[str, Located]:
+def locate(text: str, *, is_yaml: bool) -> tuple[str, Located]:
     """Find the map in a file; also say in which form it is.
+
+    Places are those in the text that `whole` makes of it.
 
     Raises:
         BadMap: It is not of that form at all.
     """
     if is_yaml:
         return "headscale", _yaml(text)
-    located = parse_hujson(_whole(text))
+    located = parse_hujson(whole(text))
     if isinstance(located.value, dict):
         member = next((key for key in located.value if key.lower() == _MEMBER), "")
         if member:
@@ -129,7 +125,7 @@ def _locate(text: str, *, is_yaml: bool) -> tuple[str, Located]:
     return "derpmap", located
 
 
-def _looks_like_json(text: str) -> bool:
+def looks_like_json(text: str) -> bool:
     """Tell by the first character that is no comment of either."""
     for line in text.lstrip("\ufeff").splitlines():
         words = line.strip()
@@ -138,7 +134,7 @@ def _looks_like_json(text: str) -> bool:
     return False
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """Put braces around a member that stands alone, as `--fragment` prints it."""
     return f"{{{text}}}" if text.lstrip().startswith('"') else text
 
@@ -161,7 +157,7 @@ def _unreadable(exc: BadMap, lines: Mapping[str, int]) -> Finding:
     """Go's decoder would stop here, and so do we."""
     match = _LINE.fullmatch(exc.path)
     path = "" if match else exc.path
-    line = int(match[1]) if match else _line(lines, exc.path)
+    line = int(match[1]) if match else line_of(lines, exc.path)
     message = f"{exc.value!r:.80}: {exc.reason}"
     return Finding("DM025", Severity.ERROR, path, message, line=line)
 
@@ -212,11 +208,11 @@ def _nulls(located: Located, target: Target | None) -> Iterator[Finding]:
                 " nothing in others; leave it out, and set derp.urls to a map without"
                 " it"
             )
-            line = _line(located.lines, path)
+            line = line_of(located.lines, path)
             yield Finding("DM024", Severity.WARNING, path, message, line=line)
 
 
-def _line(lines: Mapping[str, int], path: str) -> int | None:
+def line_of(lines: Mapping[str, int], path: str) -> int | None:
     """Find the line of a path, or of the nearest thing around it."""
     path = path.lower()
     while path and path not in lines:
@@ -242,6 +238,7 @@ def _yaml(text: str) -> Located:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _note(node, "", lines, 0, itertools.count())
         value: object = yaml.safe_load(text)
+        spot = _spot(node, value, set())
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         where = f"line {mark.line + 1}" if mark else "line 1"
@@ -249,7 +246,38 @@ def _yaml(text: str) -> Located:
     except _NO_YAML as exc:
         where, reason = "line 1", f"not YAML: {' '.join(str(exc).split())}"
         raise BadMap(where, text[:20], reason) from exc
-    return Located(value, lines)
+    return Located(value, lines, spot)
+
+
+def _spot(node: yaml.Node | None, value: object, seen: set[int]) -> Spot | None:
+    """Note the places of a node and of what is in it.
+
+    None if something is there by its alias, too: a change of one is a change of both.
+    """
+    if node is None or id(node) in seen:
+        return None
+    seen.add(id(node))
+    spot = Spot(value, node.start_mark.index, node.end_mark.index)
+    if isinstance(node, yaml.MappingNode) and isinstance(value, dict):
+        tags = [key.tag for key, _ in node.value]
+        if len(node.value) != len(value) or _MERGE in tags:
+            return spot  # keys are there twice, or are those of another place
+        members = []
+        for (key_node, item), (key, inner) in zip(
+            node.value, value.items(), strict=True
+        ):
+            member = _spot(item, inner, seen)
+            if member is None:
+                return None
+            member.key = key_node.start_mark.index, key_node.end_mark.index
+            members.append((str(key), member))
+        spot.members = members
+    elif isinstance(node, yaml.SequenceNode) and isinstance(value, list):
+        items = [_spot(*pair, seen) for pair in zip(node.value, value, strict=True)]
+        spot.items = [item for item in items if item is not None]
+        if len(spot.items) < len(items):
+            return None
+    return spot
 
 
 def _note(
@@ -302,9 +330,9 @@ def _wrong_case(
         for key, item in value.items():
             name = str(key)
             where = f"{path}.{name}".lstrip(".")
-            if name != name.lower() and name.lower() in _NAMES:
+            if name != name.lower() and name.lower() in KEYS:
                 message = f"headscale reads {name.lower()} only, and leaves {name} out"
-                line = _line(lines, where)
+                line = line_of(lines, where)
                 yield Finding("DM024", Severity.ERROR, where, message, line=line)
             yield from _wrong_case(where, item, lines)
     elif isinstance(value, list):
@@ -323,7 +351,7 @@ def _go(value: object) -> object:
     if not isinstance(value, dict):
         return value
     return {
-        _NAMES.get(str(key), str(key)): _go(item)
+        KEYS.get(str(key), str(key)): _go(item)
         for key, item in value.items()
         if str(key) == str(key).lower()
     }

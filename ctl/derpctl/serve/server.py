@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import ssl
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
@@ -16,8 +18,19 @@ from derpnode.config import Address
 from derpnode.document import Document
 
 
+logger = logging.getLogger(__name__)
+
 _IDLE = 30.0  # seconds that a connection may wait for its next request
 _LAST_WORDS = 2.0  # seconds that answers under way may take at the end
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell a mistake of our own from one of strangers, who could fill the disk."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+logger.addFilter(_is_ours)
 
 
 @asynccontextmanager
@@ -42,7 +55,7 @@ async def listening(
     async def handle(request: web.BaseRequest) -> web.Response:
         return answer(request, paths, document)
 
-    server = web.Server(handle, keepalive_timeout=_IDLE, access_log=None)
+    server = web.Server(handle, keepalive_timeout=_IDLE, access_log=None, logger=logger)
     runner = web.ServerRunner(server, shutdown_timeout=_LAST_WORDS)
     await runner.setup()
     try:

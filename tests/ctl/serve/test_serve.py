@@ -1,82 +1,26 @@
 """`derpctl map serve`, as a process: what it answers, and how it begins and ends."""
 
-import contextlib
-import http.client
 import json
 import signal
+import socket
 import ssl
-import subprocess
-import sys
 from urllib.parse import urlsplit
 
 import pytest
 
 from derpctl.demo.certificates import Authority
+from tests.ctl.serve.serving import LIMIT, Servers
 from tests.ctl.standins import AdminStandIn, admin
 
 
-LIMIT = 20.0  # seconds for whatever a busy machine may take
-
 ENTRY = {"HostName": "8.8.8.8", "IPv4": "8.8.8.8"}
-
-
-class Server:
-    """A server that runs, and whatever it has said so far."""
-
-    def __init__(self, process):
-        self._process = process
-        self.said = []
-        while not (line := self.line()).startswith("listening at "):
-            assert line, self.said
-        self.url = line.removeprefix("listening at ")
-
-    def line(self):
-        """Wait for its next line."""
-        line = self._process.stderr.readline().removeprefix("derpctl: ").rstrip("\n")
-        self.said.append(line)
-        return line
-
-    def ask(self, path, method="GET", context=None, **headers):
-        """Ask once; give status, headers and body."""
-        parts = urlsplit(self.url)
-        if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                parts.netloc, timeout=LIMIT, context=context
-            )
-        else:
-            connection = http.client.HTTPConnection(parts.netloc, timeout=LIMIT)
-        with contextlib.closing(connection):
-            connection.request(method, path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-
-    def end(self, number=signal.SIGTERM):
-        """Tell it to stop; give how it ended."""
-        self._process.send_signal(number)
-        return self._process.wait(LIMIT)
 
 
 @pytest.fixture
 def serving():
     """Start servers; give each once it listens. They are ended with the test."""
-    with contextlib.ExitStack() as stack:
-
-        def start(config, *options, listen="127.0.0.1:0"):
-            command = ["map", "serve", "--listen", listen, "--interval", "0.1"]
-            process = stack.enter_context(
-                subprocess.Popen(
-                    [
-                        *(sys.executable, "-m", "derpctl", "--config", config),
-                        *(*command, *map(str, options)),
-                    ],
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            stack.callback(process.kill)
-            return Server(process)
-
-        yield start
+    with Servers() as servers:
+        yield servers.start
 
 
 @pytest.fixture
@@ -125,6 +69,20 @@ def test_what_is_not(configured, node, serving):
             json.loads(body)
     assert server.ask("/livez")[0] == 200
     assert server.ask("/derpmap/default?x=1")[0] == 200
+
+
+def test_strangers_cannot_fill_the_log(configured, node, serving):
+    """What is no HTTP is refused in words, and not a line is written."""
+    standin, url = node
+    server = serving(configured(_900a=url))
+    server.line()
+    parts = urlsplit(server.url)
+    for junk in (b"JUNK\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" * 9):
+        with socket.create_connection((parts.hostname, parts.port), LIMIT) as stranger:
+            stranger.sendall(junk)
+            assert b" 400 Bad Request\r\nContent-Type: text/plain" in stranger.recv(999)
+    standin.region = 901
+    assert server.line().endswith("; the last good map is served")
 
 
 def test_no_map_yet(configured, serving, beside):

@@ -82,7 +82,8 @@ def import_(  # noqa: PLR0913 - options of a command line
         _write(file, found, dry_run=dry_run)
         return
     config = load_ctl_config(settings.config)
-    found = importing.import_map(derp_map, place.shown, region or config.region)
+    own = _own(config.region, region)
+    found = importing.import_map(derp_map, place.shown, own)
     _remark(found)
 
     def plan(seen: "Wanted | None") -> "Wanted":
@@ -96,14 +97,25 @@ def import_(  # noqa: PLR0913 - options of a command line
         for line in impact.lines():
             typer.echo(line)
         return
-    consent = Consent(yes, max_impact)
-    what = f"map import {place.shown}"
+    what, consent = f"map import {place.shown}", Consent(yes, max_impact)
     done = asyncio.run(change(config, what, plan, consent, timeout=settings.timeout))
     if settings.as_json:
         report = documents.document("MapImport", **done.members())
         typer.echo(documents.pretty(report))
     else:
         typer.echo(str(done))
+
+
+def _own(region: int, named: int | None) -> int:
+    """See that the region which is named is derpctl's own: it is written there."""
+    from derpctl.errors import CtlError  # noqa: PLC0415
+    from derpctl.exits import Exit  # noqa: PLC0415
+
+    if named not in (None, region):
+        value, reason = f"--region = {named}", f"derpctl's is {region}"
+        hint = "give --config of that region, or -O for a region's file"
+        raise CtlError(value, reason, hint, Exit.USAGE)
+    return region
 
 
 def _remark(found: "Imported") -> None:

@@ -87,6 +87,10 @@ def lint(  # noqa: PLR0913 - options of a command line
             " of derpctl's configuration, else the system's."
         ),
     ] = None,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Mend in the file what has only one meaning."),
+    ] = False,
     output: Annotated[
         Report | None, typer.Option("-o", "--output", help="How to print the result.")
     ] = None,
@@ -95,7 +99,9 @@ def lint(  # noqa: PLR0913 - options of a command line
     """Say what is wrong with a map, though clients would read it.
 
     FILE is a file, a URL, - for standard input, or the word cluster for what
-    `map export` would print; a file of that name is ./cluster.
+    `map export` would print; a file of that name is ./cluster. With --fix what has but
+    one meaning is mended first, and no byte beside it changes; standard input is mended
+    onto standard output, and findings are then on stderr.
     Exits 7 when something is an error; warnings exit 0, or 9 with --strict, and
     infos 0. -o sarif is SARIF 2.1.0, -o github the commands of GitHub's runner.
     """
@@ -116,11 +122,16 @@ def lint(  # noqa: PLR0913 - options of a command line
         allow_insecure=allow_insecure,
         target=None if target is None else judging.Target(target),
     )
-    shown, found = _judged(settings, file, terms)
+    is_piped = fix and _check_fixable(file, form)
+    shown, found = _judged(settings, file, terms, fix=fix)
     if online:
         found = _asked(settings, found, ca_file)
     findings = without(found.findings, ignored)
-    _print(settings, form, shown, found.form, findings)
+    if is_piped:
+        for finding in findings:
+            typer.echo(f"derpctl: {finding}", err=True)
+    else:
+        _print(settings, form, shown, found.form, findings)
     typer.echo(f"derpctl: {shown}: {judging.summary(findings)}", err=True)
     _end(findings, strict=strict)
 
@@ -144,15 +155,38 @@ def _rules_of(texts: Sequence[str]) -> list[str]:
     return [name.upper() for name in words]
 
 
-def _judged(settings: Settings, name: str, terms: "Terms") -> "tuple[str, Judged]":
+def _check_fixable(file: str, form: Report) -> bool:
+    """See that there is a file to mend; say whether it is standard input.
+
+    Raises:
+        typer.BadParameter: There is none, or no place for what was mended.
+    """
+    from derpctl.texts import STANDARD_INPUT, is_at_hand  # noqa: PLC0415
+
+    if not is_at_hand(file):
+        message = f"{file} is no file; give one, or -"
+        raise typer.BadParameter(message, param_hint="--fix")
+    is_piped = file == STANDARD_INPUT
+    if is_piped and form is not Report.TABLE:
+        message = f"standard output has the mended map; give a file, or no -o {form}"
+        raise typer.BadParameter(message, param_hint="--fix")
+    return is_piped
+
+
+def _judged(
+    settings: Settings, name: str, terms: "Terms", *, fix: bool
+) -> "tuple[str, Judged]":
     """Judge a map; also give the name that others may see."""
     from derpctl.texts import is_at_hand, is_yaml, read_text  # noqa: PLC0415
 
     if is_at_hand(name):
+        from derpctl.map.mend import marked  # noqa: PLC0415
         from derpctl.map.source import judge  # noqa: PLC0415
+        from derpctl.mending import mend_file  # noqa: PLC0415
 
-        text = read_text(name)
-        return name, judge(text, is_yaml=is_yaml(name), terms=terms)
+        text, named = mend_file(name) if fix else read_text(name), is_yaml(name)
+        judged = judge(text, is_yaml=named, terms=terms)
+        return name, marked(judged, text, is_yaml=named, terms=terms)
     import asyncio  # noqa: PLC0415
 
     from derpctl.judging import judge_source  # noqa: PLC0415

@@ -38,7 +38,7 @@ def stun(place: Place) -> Iterator[Finding]:
 def host_names(place: Place) -> Iterator[Finding]:
     """DM007: a node has a host name, and nothing but that."""
     for path, node in place.nodes():
-        wrong = _wrong_host(node.host_name)
+        wrong = wrong_host(node.host_name)
         if wrong:
             where = f"{path}.HostName"
             message = f"{node.host_name!r:.80} {wrong}"
@@ -56,7 +56,7 @@ def ports(place: Place) -> Iterator[Finding]:
             yield Finding("DM007", Severity.ERROR, f"{path}.DERPPort", message)
 
 
-def _wrong_host(text: str) -> str:
+def wrong_host(text: str) -> str:
     """Say what is wrong with a host name; nothing if nothing is."""
     if not text:
         return "is empty; give the DNS name or the IP address"

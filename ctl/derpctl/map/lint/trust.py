@@ -8,14 +8,15 @@ from derpctl.map.lint.place import Place
 from derpctl.map.model import PIN_PREFIX
 
 
-_PIN = re.compile(r"sha256-raw:[0-9a-f]{64}")
+PIN = re.compile(r"sha256-raw:[0-9a-f]{64}")
+"""What clients compare with: one text with another."""
 
 
 def pins(place: Place) -> Iterator[Finding]:
     """DM010: a pin can match."""
     for path, node in place.nodes():
         is_pin = node.cert_name.lower().startswith(PIN_PREFIX)
-        if is_pin and not _PIN.fullmatch(node.cert_name):
+        if is_pin and not PIN.fullmatch(node.cert_name):
             message = (
                 f"{node.cert_name!r:.90} can match no certificate; a pin is"
                 f" {PIN_PREFIX} and 64 lower-case hex digits"
