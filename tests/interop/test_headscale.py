@@ -72,6 +72,29 @@ def test_file(region: Region, tmp_path: Path):
         assert has_all(server)
 
 
+DEFAULTS = {
+    number: {
+        "RegionID": number,
+        "RegionCode": f"r{number}",
+        "RegionName": f"Region {number}",
+        "Nodes": [{"Name": f"{number}a", "RegionID": number, "HostName": "a.example"}],
+    }
+    for number in (1, 2)
+}
+"""Regions that are not ours, as Tailscale hands them out."""
+
+
+def test_removed_regions(region: Region, tmp_path: Path):
+    """A null in our file takes one region of others away, and leaves the other."""
+    file = tmp_path / "derp.yaml"
+    file.write_text(export(region, "headscale", "--remove-default", "1"))
+    with gate() as (way, url):
+        way.page = json.dumps({"Regions": DEFAULTS}).encode()
+        derp = {"urls": [url + PATH], "paths": [str(file)]}
+        with headscale(tmp_path / "hs", derp, os.environ) as server:
+            assert set(server.nodes()) == {"2", REGION}
+
+
 def test_printed_configuration(region: Region, tmp_path: Path):
     """It goes by the block that is printed for its configuration."""
     file = tmp_path / "derp.yaml"

@@ -1,7 +1,9 @@
 """The images that operators come from: what each calls derper's flags.
 
 A variable means the same in every family that has it; what differs is what holds when
-it is not set. Sources: the entrypoint and Dockerfile of each image.
+it is not set. Names of flags are those of ``cmd/derper/derper.go``. What holds unless
+it is set is known of camllia/derper, fredliang/derper and ip_derper; of the others it
+is taken to be as in the image that they resemble.
 """
 
 import ipaddress
