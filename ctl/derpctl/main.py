@@ -44,7 +44,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def root(
+def root(  # noqa: PLR0913 - options of a command line
     context: typer.Context,
     *,
     config: Annotated[
@@ -53,6 +53,15 @@ def root(
             "--config",
             envvar="DERPCTL_CONFIG",
             help="Which nodes there are. Default: ~/.config/derpctl/config.yaml.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            envvar="DERPCTL_CONTEXT",
+            metavar="NAME",
+            help="Which of several regions: ~/.config/derpctl/NAME.yaml.",
         ),
     ] = None,
     output: Annotated[
@@ -75,11 +84,14 @@ def root(
     3 configuration, 4 no answer, 5 not found, 6 refused, 7 invalid,
     8 different, 9 degraded, 10 critical, 11 deadline, 130 interrupted.
     """
+    if config is not None and name is not None:
+        message = "--config names a file already"
+        raise typer.BadParameter(message, param_hint="--context")
     if verbose:
         _log(verbose)
     context.obj = {
         "settings": Settings(
-            config=config or default_config(),
+            config=config or default_config(name),
             output=output,
             color=wants_color(no_color, os.environ.get("NO_COLOR")),
             timeout=timeout,

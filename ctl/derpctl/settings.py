@@ -66,9 +66,20 @@ def settings_of(
     )
 
 
-def default_config() -> Path:
-    """Say where the configuration is when nobody says it."""
-    return Path("~/.config/derpctl/config.yaml").expanduser()
+def default_config(context: str | None = None) -> Path:
+    """Say where the configuration is when nobody says it.
+
+    Args:
+        context: Name of one of several; None: the usual one.
+
+    Raises:
+        typer.BadParameter: It is no name.
+    """
+    name = "config" if context is None else context
+    if not name or "/" in name or name.startswith("."):
+        message = f"{name!r:.40} is no name; a file is given by --config"
+        raise typer.BadParameter(message, param_hint="--context")
+    return Path(f"~/.config/derpctl/{name}.yaml").expanduser()
 
 
 def wants_color(no_color: bool, environ_no_color: str | None) -> bool:

@@ -59,7 +59,13 @@ class Verified:
         }
 
 
-async def verify(source: Source, config: Path, *, timeout: float) -> Verified:  # noqa: ASYNC109 - part of the error
+async def verify(
+    source: Source,
+    config: Path,
+    *,
+    timeout: float,  # noqa: ASYNC109 - part of the error
+    ignore_order: bool = False,
+) -> Verified:
     """Compare what somebody has of the own region with what it publishes.
 
     Other regions are their business. Who gives nodes an order of their own is not
@@ -69,6 +75,7 @@ async def verify(source: Source, config: Path, *, timeout: float) -> Verified:  
         source: Whom to ask.
         config: Where derpctl's configuration is.
         timeout: Seconds that an answer may take.
+        ignore_order: Take nodes in another order for the same.
 
     Raises:
         CtlError: The region's own map is not to be had, or who is asked gives no map.
@@ -81,7 +88,7 @@ async def verify(source: Source, config: Path, *, timeout: float) -> Verified:  
     found = diff(
         DerpMap(regions=theirs),
         source.sees(DerpMap(regions=wanted.derp_map.regions)),
-        ignore_order=source.shuffles,
+        ignore_order=ignore_order or source.shuffles,
     )
     content = content_of(wanted.derp_map)
     return Verified(source.shown, content, found.changes, stale=wanted.stale)
@@ -93,6 +100,7 @@ async def wait(
     *,
     timeout: float,  # noqa: ASYNC109 - part of the error
     patience: float,
+    ignore_order: bool = False,
 ) -> Verified:
     """Look until they have it, for so many seconds; who is away may come back.
 
@@ -101,12 +109,15 @@ async def wait(
         config: Where derpctl's configuration is.
         timeout: Seconds that an answer may take.
         patience: Seconds to wait.
+        ignore_order: Take nodes in another order for the same.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + patience
     while True:
         try:
-            found = await verify(source, config, timeout=timeout)
+            found = await verify(
+                source, config, timeout=timeout, ignore_order=ignore_order
+            )
         except CtlError as exc:
             found = Verified(source.shown, "", (), problem=str(exc))
         if found.has_it or clock() + _PAUSE > deadline:

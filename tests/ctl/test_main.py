@@ -178,3 +178,13 @@ def test_help_is_fast():
         return min(times)
 
     assert best("-m", "derpctl", "--help") < 3 * best("-c", "import typer")
+
+
+def test_context(derpctl, tmp_path):
+    """One of several regions, by its name; a path is not one, and two are too many."""
+    ended = derpctl("--context", "fra", "status")
+    file = tmp_path / "home/.config/derpctl/fra.yaml"
+    assert (ended.code, ended.err.split(": ")[1]) == (3, str(file))
+    assert derpctl("--context", "a/b", "status").code == 2
+    both = derpctl("--context", "fra", "--config", "x.yaml", "status")
+    assert (both.code, "--config names a file already" in both.err) == (2, True)

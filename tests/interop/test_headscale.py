@@ -70,6 +70,20 @@ def test_file(region: Region, tmp_path: Path):
     derp = {"urls": [], "paths": [str(file)]}
     with headscale(tmp_path / "hs", derp, os.environ) as server:
         assert has_all(server)
+        told = f"headscale:{server.debug_url}"
+        verify(region, told, f"{told}: has map ")
+
+
+def verify(region: Region, against: str, said: str) -> None:
+    """See that somebody has the map, as derpctl says."""
+    command = ["--config", config_of(region), "map", "verify", "--ignore-order"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "derpctl", *command, "--against", against],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout.startswith(said)) == (0, True)
 
 
 DEFAULTS = {
@@ -206,6 +220,9 @@ class Day:
                 eventually(lambda m=member: home(m) == "demo", "it is at home")
                 self.members.append(member)
             self.all_reach_all()
+            for member in self.members:
+                client = f"client:{member.api}"
+                verify(self._region, client, f"{client}: has map ")
             yield
 
     def turn_around(self) -> None:

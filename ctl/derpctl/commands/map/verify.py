@@ -10,7 +10,7 @@ from derpctl.settings import OutputOption, TimeoutOption, settings_of
 EXAMPLE = "Example: derpctl map verify --against tailscale:example.com --wait"
 
 
-def verify(
+def verify(  # noqa: PLR0913 - options of a command line
     context: typer.Context,
     *,
     against: Annotated[
@@ -24,6 +24,13 @@ def verify(
         float,
         typer.Option("--patience", min=0, max=86_400, help="Seconds to wait at most."),
     ] = 300.0,
+    ignore_order: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-order",
+            help="Another order is the same; as of headscale's clients.",
+        ),
+    ] = False,
     output: OutputOption = None,
     timeout: TimeoutOption = None,
 ) -> None:
@@ -34,6 +41,7 @@ def verify(
     have another one; with --wait 11 when they still had after --patience.
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
+    from functools import partial  # noqa: PLC0415
 
     from derpctl import documents  # noqa: PLC0415
     from derpctl import verify as looks  # noqa: PLC0415
@@ -42,13 +50,14 @@ def verify(
     from derpctl.sources import Source  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
-    source, seconds = Source(against), settings.timeout
-    if wait:
-        found = asyncio.run(
-            looks.wait(source, settings.config, timeout=seconds, patience=patience)
-        )
-    else:
-        found = asyncio.run(looks.verify(source, settings.config, timeout=seconds))
+    ask = partial(
+        looks.wait if wait else looks.verify,
+        Source(against),
+        settings.config,
+        timeout=settings.timeout,
+        ignore_order=ignore_order,
+    )
+    found = asyncio.run(ask(patience=patience) if wait else ask())
     if settings.as_json:
         report = documents.document("MapVerify", **found.members())
         typer.echo(documents.pretty(report))
