@@ -4,7 +4,6 @@ Source: tailscale ``client/tailscale/acl.go`` and the OpenAPI description of
 ``/api/v2/tailnet/{tailnet}/acl``.
 """
 
-import asyncio
 import ipaddress
 import json
 from collections.abc import Mapping
@@ -14,16 +13,18 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 
+from derpctl.asking import asking
 from derpctl.credentials import Credentials
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.map.lint import printable
-from derpnode.client.errors import reason_of
 
 
 _HUJSON = "application/hujson"
 _MOST = 8 << 20  # bytes of an answer
 _MOST_SAID = 600  # characters that a message takes from the server
+_ONLINE = "is this machine online?"
+_OTHER = "is --api that of Tailscale?"
 _WARNINGS = "warning(s) found"
 """The policy is valid all the same. Source: ``validateAndTestPolicyFile``."""
 
@@ -66,7 +67,7 @@ class Tailnet:
         try:
             return Policy(answer.body.decode("utf-8"), etag)
         except UnicodeDecodeError as exc:
-            reason, hint = f"not text: byte {exc.start}", "is --api that of Tailscale?"
+            reason, hint = f"not text: byte {exc.start}", _OTHER
             raise CtlError(self.shown, reason, hint, Exit.INVALID) from exc
 
     async def validate(self, text: str) -> list[str]:
@@ -141,35 +142,21 @@ class Tailnet:
     async def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes
     ) -> "_Answer":
-        try:
-            async with (
-                asyncio.timeout(self.timeout),
-                aiohttp.ClientSession() as session,
-                session.request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=body or None,
-                    allow_redirects=False,
-                ) as answer,
-            ):
-                found = bytearray()
-                while not answer.content.at_eof() and len(found) <= _MOST:
-                    found += await answer.content.read(_MOST + 1 - len(found))
-                return _Answer(answer.status, answer.headers, bytes(found))
-        except TimeoutError as exc:
-            reason = f"no answer in {self.timeout:g} s"
-            hint = "try again, or give a longer --timeout"
-            raise CtlError(self.api, reason, hint, Exit.UNREACHABLE) from exc
-        except aiohttp.ClientConnectorCertificateError as exc:
-            reason = reason_of(exc.certificate_error)
-            hint = "give a URL whose certificate this machine trusts"
-            raise CtlError(self.api, reason, hint, Exit.UNREACHABLE) from exc
-        except aiohttp.ClientConnectorError as exc:
-            reason, hint = reason_of(exc.os_error), "is this machine online?"
-            raise CtlError(self.api, reason, hint, Exit.UNREACHABLE) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise self._unreadable() from exc
+        async with (
+            asking(self.api, timeout=self.timeout, up=_ONLINE, broken=_OTHER),
+            aiohttp.ClientSession() as session,
+            session.request(
+                method,
+                url,
+                headers=headers,
+                data=body or None,
+                allow_redirects=False,
+            ) as answer,
+        ):
+            found = bytearray()
+            while not answer.content.at_eof() and len(found) <= _MOST:
+                found += await answer.content.read(_MOST + 1 - len(found))
+            return _Answer(answer.status, answer.headers, bytes(found))
 
     def _refused(self, answer: "_Answer") -> CtlError:
         """Say what an answer means that is not what was asked for."""
@@ -200,7 +187,7 @@ class Tailnet:
         return CtlError(self.shown, self._clean(reason), hint, Exit.INVALID)
 
     def _unreadable(self) -> CtlError:
-        reason, hint = "no answer that can be read", "is --api that of Tailscale?"
+        reason, hint = "no HTTP answer that can be read", _OTHER
         return CtlError(self.api, reason, hint, Exit.UNREACHABLE)
 
     def _clean(self, text: str) -> str:

@@ -364,7 +364,7 @@ def test_an_api_of_nobody(derpctl, config, key_file, beside, tmp_path):
     [
         ("GET acl", _answer(200, b"{}"), 6, "the policy came without an ETag"),
         ("GET acl", _answer(200, b"\xff", ETag='"1"'), 7, "not text: byte 0"),
-        ("POST acl/validate", _answer(200, b"<html>"), 4, "no answer that can be read"),
+        ("POST acl/validate", _answer(200, b"<html>"), 4, "no HTTP answer that can be read"),
         ("POST acl/validate", _answer(200, b'{"data": [1]}'), 7, "refused"),
     ],
 )

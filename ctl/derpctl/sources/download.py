@@ -1,16 +1,15 @@
 """Downloads the text of a map, and says in a word why that cannot be."""
 
-import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 
+from derpctl.asking import asking
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.texts import as_text
-from derpnode.client.errors import reason_of
 
 
 _MOST = 1 << 20  # bytes; clients read no more of a map
@@ -71,32 +70,17 @@ class Download:
         connector = None
         if self.socket is not None:
             connector = aiohttp.UnixConnector(str(self.socket))
-        try:
-            async with (
-                asyncio.timeout(self.timeout),
-                aiohttp.ClientSession(connector=connector) as session,
-                session.get(self.url, headers=self.headers) as answer,
-            ):
-                if answer.status != _OK:
-                    gone = answer.status in _MISSING
-                    ends = Exit.NOT_FOUND if gone else Exit.UNREACHABLE
-                    reason = f"answered {answer.status}"
-                    raise CtlError(self.shown, reason, self.hint, ends)
-                body = bytearray()
-                while not answer.content.at_eof() and len(body) <= _MOST:
-                    body += await answer.content.read(_MOST + 1 - len(body))
-        except TimeoutError as exc:
-            reason = f"no answer in {self.timeout:g} s"
-            wait = "try again, or give a longer --timeout"
-            raise CtlError(self.shown, reason, wait, Exit.UNREACHABLE) from exc
-        except aiohttp.ClientConnectorCertificateError as exc:
-            reason = reason_of(exc.certificate_error)
-            trust = "give a URL whose certificate this machine trusts"
-            raise CtlError(self.shown, reason, trust, Exit.UNREACHABLE) from exc
-        except aiohttp.ClientConnectorError as exc:
-            reason, up = reason_of(exc.os_error), "is the server running?"
-            raise CtlError(self.shown, reason, up, Exit.UNREACHABLE) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            reason, broken = "no HTTP answer that can be read", "is it a web server?"
-            raise CtlError(self.shown, reason, broken, Exit.UNREACHABLE) from exc
+        async with (
+            asking(self.shown, timeout=self.timeout),
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get(self.url, headers=self.headers) as answer,
+        ):
+            if answer.status != _OK:
+                gone = answer.status in _MISSING
+                ends = Exit.NOT_FOUND if gone else Exit.UNREACHABLE
+                reason = f"answered {answer.status}"
+                raise CtlError(self.shown, reason, self.hint, ends)
+            body = bytearray()
+            while not answer.content.at_eof() and len(body) <= _MOST:
+                body += await answer.content.read(_MOST + 1 - len(body))
         return as_text(self.shown, bytes(body))
