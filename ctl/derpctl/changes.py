@@ -39,7 +39,7 @@ def set_node(before: Wanted, name: str, said: Mapping[str, object]) -> Wanted:
     """
     there = node_of(before, name).plain()
     fields = {key: value for key, value in {**there, **said}.items() if key != "name"}
-    nodes = {**nodes_of(before), name: member_of(name, fields)}
+    nodes = {**nodes_of(before), name: member_of(name, fields, "node set")}
     return in_order(before.intent, nodes, before.revision)
 
 

@@ -107,6 +107,9 @@ def load_ctl_config(path: Path) -> CtlConfig:
     except _NO_YAML as exc:
         reason = f"not YAML: {' '.join(str(exc).split())}"
         raise CtlError(str(path), reason, _EXAMPLE, Exit.CONFIG) from exc
+    if not isinstance(tree, dict):
+        reason = "empty" if tree is None else "not a mapping"
+        raise CtlError(str(path), reason, _EXAMPLE, Exit.CONFIG)
     try:
         found = CtlConfig.model_validate(tree)
     except ValidationError as exc:

@@ -42,7 +42,7 @@ def find_credentials(
         return Credentials(_secret(key_file, environ, KEY_VARIABLE, _KEY_HINT))
     if key_file is not None:
         value, reason = "--key-file", "there is --oauth-client beside it"
-        raise CtlError(value, reason, "give one of both", Exit.USAGE)
+        raise CtlError(value, reason, "give one of the two", Exit.USAGE)
     hint = f"give --oauth-secret-file, or set {SECRET_VARIABLE}"
     secret = _secret(oauth_secret_file, environ, SECRET_VARIABLE, hint)
     return Credentials(secret, oauth_client)

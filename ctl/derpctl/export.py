@@ -19,7 +19,10 @@ from derpctl.map.shape import Preset, over, with_preset
 from derpctl.map.terraform import terraform
 
 
-_HEADSCALE = frozenset({"headscale", "headscale-config"})
+_CONFIG = "headscale-config"
+_SHUFFLED = "DM023"
+_SCORED = frozenset({Preset.PREFER, Preset.FALLBACK_ONLY})
+_HEADSCALE = frozenset({"headscale", _CONFIG})
 """Formats that headscale reads; it has rules of its own."""
 
 _POLICIES = frozenset({"acl", "terraform"})
@@ -83,7 +86,12 @@ def check(derp_map: DerpMap, form: str = "derpmap") -> list[Finding]:
             value = f"{finding.rule}: {finding.path}"
             hint = "correct what the registry, or the node's configuration, says"
             raise CtlError(value, finding.message, hint, Exit.INVALID)
-    return [finding for finding in findings if finding.severity is Severity.WARNING]
+    said = () if form != _CONFIG else (_SHUFFLED,)  # it turns updates off itself
+    return [
+        finding
+        for finding in findings
+        if finding.severity is Severity.WARNING and finding.rule not in said
+    ]
 
 
 def shape(derp_map: DerpMap, order: Order) -> DerpMap:
@@ -104,6 +112,10 @@ def shape(derp_map: DerpMap, order: Order) -> DerpMap:
     if order.omit_defaults and not carries:
         hint = _HINTS.get(order.form, "leave it out: the format says nothing of them")
         raise _no_place("--omit-default-regions", order.form, hint)
+    if order.preset in _SCORED and order.form not in ("derpmap", "table"):
+        value = f"--{order.preset} with -f {order.form}"
+        reason = "it is a score (HomeParams.RegionScore), which only plain maps carry"
+        raise CtlError(value, reason, "use -f derpmap", Exit.REFUSED)
     if order.preset is not None:
         derp_map = with_preset(derp_map, order.preset)
     omit = order.omit_defaults or (order.manner.only_ours and carries)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpctl.texts import at_most
 
 
 _MODE = 0o644
@@ -21,7 +22,8 @@ def read_whole(path: Path) -> str:
         CtlError: It is not there, or is not text.
     """
     try:
-        return whole_text(str(path), path.read_bytes())
+        with path.open("rb") as file:
+            return whole_text(str(path), at_most(str(path), file))
     except OSError as exc:
         reason, hint = (exc.strerror or "unreadable").lower(), "check path and mode"
         raise CtlError(str(path), reason, hint, Exit.CONFIG) from exc
@@ -50,7 +52,7 @@ def replace_whole(path: Path, text: str) -> None:
             a device: root would put a file in its place.
     """
     target = path.resolve()
-    if target.exists() and not target.is_file():
+    if path.exists() and not path.is_file():
         reason, hint = "not a regular file", "give a file; pipe stdout for the rest"
         raise CtlError(str(path), reason, hint, Exit.USAGE)
     try:

@@ -84,8 +84,10 @@ async def revision_of(config: CtlConfig, text: str) -> Wanted:
             reason = f"not kept: there is {numbers[0]} to {now.revision}"
             raise CtlError(f"rev:{text}", reason, hint, Exit.NOT_FOUND)
         found = as_of(now, edits, number)
-        if found is not None:
-            return found
+        if found is None:
+            value, reason = f"rev:{text}", "the region had no map by then"
+            raise CtlError(value, reason, hint, Exit.NOT_FOUND)
+        return found
     for number in reversed(numbers):
         found = as_of(now, edits, number)
         if found is not None and content_of(map_of_wanted(found)) == text:

@@ -1,5 +1,6 @@
 """Writes what an operator wants of a region's clients and nodes into the registry."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import NodeKey, node_key_text, parse_node_key
 
 
+_CODE = re.compile(r"[a-z0-9-]{1,32}")
 _LONGEST = 100  # characters of the code and the name of a region
 
 
@@ -174,6 +176,9 @@ def _check_text(option: str, text: str) -> None:
     Raises:
         CtlError: It may not.
     """
+    if option == "--code" and not _CODE.fullmatch(text):
+        value, hint = f"{option} = {text!r:.80}", "give 1 to 32 of a to z, 0 to 9 and -"
+        raise CtlError(value, "not a short tag", hint, Exit.USAGE)
     value, hint = (
         f"{option} = {text!r:.80}",
         f"give 1 to {_LONGEST} printable characters",

@@ -3,11 +3,13 @@
 Commands import what they need when they run, so that `--help` costs nothing.
 """
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -129,10 +131,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name is not None:
             typer.echo(f"derpctl: {name}: nothing is wrong", err=True)
             sys.exit(Exit.OK)
-        app(args=arguments, prog_name="derpctl")
+        try:
+            app(args=arguments, prog_name="derpctl")
+        finally:
+            _flush()
     except CtlError as exc:
         typer.echo(f"derpctl: {exc}", err=True)
         sys.exit(exc.exit)
+    except OSError as exc:
+        if exc.errno != errno.ENOSPC or exc.filename is not None:
+            raise
+        typer.echo(f"derpctl: standard output: {_FULL}", err=True)
+        _give_up()
+
+
+_FULL = "no space is left on its device; give it one that has room"
+
+
+def _flush() -> None:
+    """Write what is left to write, while somebody can still be told that it failed."""
+    if sys.stdout is not None:
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            sys.stdout.flush()
+
+
+def _give_up() -> NoReturn:
+    """End where stdout cannot be written, and does not try again at the end."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of anybody's
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    sys.exit(Exit.CONFIG)
 
 
 def _log(verbose: int) -> None:

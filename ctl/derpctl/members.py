@@ -10,22 +10,27 @@ from derpctl.exits import Exit
 from derpmesh.membership.model import Member
 
 
-_HINT = "see derpctl node add --help"
-
-
-def member_of(name: str, said: Mapping[str, object]) -> Member:
+def member_of(
+    name: str, said: Mapping[str, object], command: str = "node add"
+) -> Member:
     """Make a member of its name and of what else is said; None is not said.
+
+    Args:
+        name: Of the node.
+        said: The rest, by field.
+        command: Whose help to look at.
 
     Raises:
         CtlError: Something cannot be used; says which option.
     """
+    hint = f"see derpctl {command} --help"
     fields = {key: value for key, value in said.items() if value is not None}
     if "admin" in fields:
         try:
             fields["admin"] = admin_url(str(fields["admin"]))
         except ValueError as exc:
             value = f"--admin = {fields['admin']!r:.80}"
-            raise CtlError(value, str(exc), _HINT, Exit.USAGE) from None
+            raise CtlError(value, str(exc), hint, Exit.USAGE) from None
     try:
         return Member.model_validate({"name": name, **fields})
     except ValidationError as exc:
@@ -37,4 +42,4 @@ def member_of(name: str, said: Mapping[str, object]) -> Member:
             raise CtlError(option, reason, hint, Exit.USAGE) from None
         reason = error["msg"].removeprefix("Value error, ")
         value = f"{option} = {error['input']!r:.80}"
-        raise CtlError(value, reason, _HINT, Exit.USAGE) from None
+        raise CtlError(value, reason, hint, Exit.USAGE) from None

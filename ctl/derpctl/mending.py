@@ -8,7 +8,7 @@ import typer
 from derpctl.files import read_whole, replace_whole, whole_text
 from derpctl.map.lint import printable
 from derpctl.map.mend import mend
-from derpctl.texts import STANDARD_INPUT, is_yaml
+from derpctl.texts import STANDARD_INPUT, at_most, is_yaml
 
 
 _BOM = "\ufeff"
@@ -29,7 +29,7 @@ def mend_file(file: str) -> str:
         CtlError: It cannot be read or written.
     """
     if file == STANDARD_INPUT:
-        text = whole_text(file, sys.stdin.buffer.read())
+        text = whole_text(file, at_most(file, sys.stdin.buffer))
         mended = mend(text, is_yaml=False)
         typer.echo(mended.text.encode(), nl=False)
     else:

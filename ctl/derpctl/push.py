@@ -180,19 +180,24 @@ class Held:
     text: str | None
     """None if it is not there."""
     derp_map: DerpMap
-    """Empty if none can be read."""
+    """Empty if it is not there, or has nothing in it."""
 
 
 def held(path: Path) -> Held:
     """Read a file that is about to be written, if there is one.
 
     Raises:
-        CtlError: It is there, and cannot be read.
+        CtlError: It is there, and cannot be read, or is no map: a mistaken path must
+            not cost a file.
     """
     if not path.exists():
         return Held(None, DerpMap())
     text = read_whole(path)
+    if not text.strip():
+        return Held(text, DerpMap())
     try:
         return Held(text, read_any(text, is_yaml=True))
-    except BadMap:
-        return Held(text, DerpMap())
+    except BadMap as exc:
+        reason = f"no map that headscale reads: {printable(str(exc))}"
+        hint = "give another --path, or move the file away"
+        raise CtlError(str(path), reason, hint, Exit.REFUSED) from exc

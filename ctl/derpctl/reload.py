@@ -1,9 +1,11 @@
 """Runs what an operator wants to be run when a file was written."""
 
+import contextlib
 import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
@@ -41,6 +43,25 @@ class Reload:
             raise CtlError(option, reason, "give its path", Exit.USAGE)
         return cls(words)
 
+    def is_due(self, path: Path) -> bool:
+        """Whether it is still to be run for a file, as it failed the last time."""
+        return bool(self.words) and _mark(path).exists()
+
+    def run_after(self, path: Path) -> None:
+        """Run it for a file that was written; a failure is remembered beside that.
+
+        Raises:
+            CtlError: It failed.
+        """
+        if not self.words:
+            return
+        mark = _mark(path)
+        with contextlib.suppress(OSError):
+            mark.touch()
+        self.run()
+        with contextlib.suppress(OSError):
+            mark.unlink()
+
     def run(self) -> None:
         """Run it, if there is one; what it prints is talk, on stderr.
 
@@ -59,3 +80,8 @@ class Reload:
         if ended.returncode:
             reason = f"ended with {ended.returncode}"
             raise CtlError(self.words[0], reason, hint, Exit.DEGRADED)
+
+
+def _mark(path: Path) -> Path:
+    """Where it is remembered that a command is still to be run for a file."""
+    return path.with_name(f".{path.name}.reload")

@@ -84,4 +84,5 @@ def default_config(context: str | None = None) -> Path:
 
 def wants_color(no_color: bool, environ_no_color: str | None) -> bool:
     """Tell whether colours are welcome. Source: https://no-color.org."""
-    return not no_color and not environ_no_color and sys.stdout.isatty()
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # it may be closed
+    return not no_color and not environ_no_color and is_terminal

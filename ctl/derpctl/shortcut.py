@@ -27,7 +27,8 @@ def well(arguments: Sequence[str]) -> str | None:
     files = [word for word in arguments[2:] if word not in _OPTIONS]
     if len(files) != 1 or files[0].startswith("-"):
         return None
-    from derpctl.map.lint import Terms  # noqa: PLC0415 - only who asks pays
+    from derpctl.errors import CtlError  # noqa: PLC0415 - only who asks pays
+    from derpctl.map.lint import Terms  # noqa: PLC0415
     from derpctl.map.quick import judge_quickly  # noqa: PLC0415
     from derpctl.texts import is_at_hand, is_yaml, read_text  # noqa: PLC0415
 
@@ -39,7 +40,11 @@ def well(arguments: Sequence[str]) -> str | None:
         allow_system_ids=_ALLOW_SYSTEM_IDS in arguments,
         allow_insecure=_ALLOW_INSECURE in arguments,
     )
-    return None if judge_quickly(read_text(name), terms) is None else name
+    try:
+        text = read_text(name)
+    except CtlError:  # the usual way says so
+        return None
+    return None if judge_quickly(text, terms) is None else name
 
 
 def _is_file(name: str) -> bool:

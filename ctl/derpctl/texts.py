@@ -3,8 +3,10 @@
 Apart from `derpctl.sources`, as who lints a file needs no HTTP for it.
 """
 
+import re
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
@@ -14,6 +16,10 @@ CLUSTER = "cluster"
 REVISION = "rev:"
 STANDARD_INPUT = "-"
 
+MOST = 16 << 20
+"""Bytes of a file that are read; a map has far fewer."""
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _YAML = frozenset({".yaml", ".yml"})
 _URLS = ("http://", "https://")
 
@@ -41,14 +47,34 @@ def read_text(file: str) -> str:
     Raises:
         CtlError: There is none, or it is not text.
     """
+    if not file:
+        value, reason = "FILE", "it is empty"
+        raise CtlError(value, reason, "give a path, a URL or -", Exit.USAGE)
+    if _SCHEME.match(file):
+        hint = "give http://, https://, or the path of a file"
+        raise CtlError(file, "no URL that is known here", hint, Exit.USAGE)
     try:
         if file == STANDARD_INPUT:
-            return as_text(file, sys.stdin.buffer.read())
-        return as_text(file, Path(file).read_bytes())
+            return as_text(file, at_most(file, sys.stdin.buffer))
+        with Path(file).open("rb") as opened:
+            return as_text(file, at_most(file, opened))
     except (OSError, ValueError) as exc:
         said = exc.strerror if isinstance(exc, OSError) else "a path has no zero bytes"
         reason, hint = (said or "unreadable").lower(), "check path and mode"
         raise CtlError(file, reason, hint, Exit.CONFIG) from exc
+
+
+def at_most(name: str, file: BinaryIO) -> bytes:
+    """Read a file, if it has an end in sight.
+
+    Raises:
+        CtlError: It has not.
+    """
+    data = file.read(MOST + 1)
+    if len(data) > MOST:
+        reason, hint = f"more than {MOST >> 20} MiB", "is it the right file?"
+        raise CtlError(name, reason, hint, Exit.INVALID)
+    return data
 
 
 def as_text(name: str, data: bytes) -> str:

@@ -61,7 +61,7 @@ def test_whole(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("a: 2020-02-31", ": not YAML: day is out of range for month; "),
         ("a: !!int ''", ": not YAML: "),
         ("[" * 5_000, ": not YAML: "),
-        ("", ": the file = None: input should be a valid dictionary"),
+        ("", ": empty; write e.g. {region: 900"),
     ],
 )
 def test_what_is_wrong(load, text: str, message: str):

@@ -163,7 +163,7 @@ def test_standard_input(derpctl, old, monkeypatch):
     assert derpctl("map", "diff", old, "-").out == CHANGES
     ended = derpctl("map", "diff", "-", "-")
     assert (ended.code, ended.out) == (2, "")
-    assert "only one of both can be standard input" in ended.err
+    assert "only one of the two can be standard input" in ended.err
 
 
 def test_url(derpctl, beside, old):

@@ -196,8 +196,10 @@ def test_scores_are_for_derpmap_only(export, form, preset):
     """Elsewhere they would be lost."""
     ended = export("-f", form, preset)
     assert (ended.code, ended.out) == (6, "")
-    assert "HomeParams.RegionScore cannot be said in " in ended.err
-    assert "; use -f derpmap" in ended.err
+    assert ended.err == (
+        f"derpctl: {preset} with -f {form}: it is a score (HomeParams.RegionScore),"
+        " which only plain maps carry; use -f derpmap\n"
+    )
 
 
 def test_presets(export):
@@ -227,8 +229,8 @@ def test_preview(export):
     [
         ("--prefer --observe-only", "a region has one purpose"),
         ("-f derpmap --style json", "only -f acl has styles, not -f derpmap"),
-        ("-f headscale-config", "give -f headscale-config one of both"),
-        ("-f headscale-config --map-url http://a --map-file /b", "one of both"),
+        ("-f headscale-config", "give -f headscale-config one of the two"),
+        ("-f headscale-config --map-url http://a --map-file /b", "one of the two"),
         ("-f headscale-config --map-url a", "not http:// or https://"),
         ("-f headscale-config --map-file a", "must begin with /"),
         ("--map-file /a", "only -f headscale-config names a place, not -f acl"),

@@ -81,7 +81,8 @@ def test_a_node_on_an_address(init, derpctl, folder):
         f"written: {etc}/mesh.key\nwritten: {etc}/clients\nwritten: {etc}/region.yaml\n"
         f"written: {etc}/derpd.yaml\nwritten: {folder}/derpctl.yaml\nnext:\n"
         f"  derpd --config {etc}/derpd.yaml\n"
-        f"  derpctl --config {folder}/derpctl.yaml status\n",
+        f"  derpctl --config {folder}/derpctl.yaml status\n"
+        f"  derpctl --config {folder}/derpctl.yaml map export\n",
         f"derpctl: list your clients in {etc}/clients: it admits nobody yet\n"
         f"derpctl: every node of the region needs a copy of {etc}/mesh.key\n",
     )

@@ -135,8 +135,47 @@ def test_what_cannot_be_read(lint, derpctl, tmp_path):
     assert (ended.code, ended.out) == (3, "")
     assert "none: no such file or directory; check path and mode" in ended.err
     ended = lint(b"{\xff}")
-    assert (ended.code, ended.out) == (7, "")
-    assert "not text: byte 1; give a text file, in UTF-8" in ended.err
+    assert ended.code == 7
+    assert "not text: byte 1; give a text file, in UTF-8" in ended.out
+    found = json.loads(lint(b"{\xff}", "-o", "json").out)
+    assert [one["rule"] for one in found["items"]] == ["DM025"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"Regions": {"900": {}, "900": {}}}', "map.json"),
+        ('{"Regions": {"900": {"RegionID": 900, "regionid": 901}}}', "map.json"),
+        ("regions:\n  900: {regionid: 900}\n  900: {regionid: 901}\n", "map.yaml"),
+    ],
+)
+def test_what_is_there_twice(lint, text, name):
+    """Go takes the last one without a word, and headscale refuses the file."""
+    ended = lint(text, "-o", "json", name=name)
+    [found] = [one for one in json.loads(ended.out)["items"] if one["rule"] == "DM025"]
+    assert (ended.code, "more than once" in found["message"]) == (7, True)
+
+
+def test_a_map_of_nothing(lint):
+    """Headscale would take every region from clients; a policy may say no more."""
+    ended = lint('{"Regions": {}}')
+    said = " ".join(ended.out.split())
+    assert (ended.code, "DM005 error Regions" in said) == (7, True)
+    assert lint('{"derpMap": {"Regions": {"1": null}}}').code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("", 2, "FILE: it is empty"),
+        ("ftp://a.example.net/map", 2, "no URL that is known here"),
+        ("/dev/zero", 7, "more than 16 MiB"),
+    ],
+)
+def test_what_is_no_file(derpctl, name, code, words):
+    """It is said at once: a device has no end."""
+    ended = derpctl("map", "lint", name)
+    assert (ended.code, words in ended.out + ended.err) == (code, True)
 
 
 def test_hostile_names(lint):

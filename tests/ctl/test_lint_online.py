@@ -348,8 +348,11 @@ def test_a_region_that_is_not_in_the_map(online, config):
     """What the configuration knows should be there."""
     text = '{"Regions": {}}'
     _, items = online(text, config=config)
-    assert rules(items) == [("DM027", "warning", "Regions")]
-    assert "region 900 is registered, with 900a, 900b" in items[0]["message"]
+    assert rules(items) == [
+        ("DM005", "error", "Regions"),
+        ("DM027", "warning", "Regions"),
+    ]
+    assert "region 900 is registered, with 900a, 900b" in items[1]["message"]
 
 
 def test_a_node_that_is_another_than_registered(

@@ -180,6 +180,23 @@ def test_help_is_fast():
     assert best("-m", "derpctl", "--help") < 3 * best("-c", "import typer")
 
 
+@pytest.mark.parametrize("words", [("version",), ("map", "lint", "--rules")])
+def test_a_full_disk(words):
+    """It is said in a line; a traceback would mean a bug of ours."""
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "derpctl", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert ended.returncode == 3
+    assert ended.stderr == (
+        b"derpctl: standard output: no space is left on its device; give it one that"
+        b" has room\n"
+    )
+
+
 def test_context(derpctl, tmp_path):
     """One of several regions, by its name; a path is not one, and two are too many."""
     ended = derpctl("--context", "fra", "status")

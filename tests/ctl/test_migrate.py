@@ -209,7 +209,7 @@ def test_no_docker(derpctl, monkeypatch):
         ("[", [], 7, "not JSON"),
         (COMPOSE, ["--service", "x"], 5, "there are: web, derper"),
         (COMPOSE.replace("nginx", "camllia/derper"), [], 2, "several relays: web, der"),
-        (ENV, ["--container", "x"], 2, "give one of both"),
+        (ENV, ["--container", "x"], 2, "give one of the two"),
     ],
 )
 def test_what_is_no_relay(migrate, text, words, code, message):

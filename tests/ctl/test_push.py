@@ -364,7 +364,12 @@ def test_an_api_of_nobody(derpctl, config, key_file, beside, tmp_path):
     [
         ("GET acl", _answer(200, b"{}"), 6, "the policy came without an ETag"),
         ("GET acl", _answer(200, b"\xff", ETag='"1"'), 7, "not text: byte 0"),
-        ("POST acl/validate", _answer(200, b"<html>"), 4, "no HTTP answer that can be read"),
+        (
+            "POST acl/validate",
+            _answer(200, b"<html>"),
+            4,
+            "no HTTP answer that can be read",
+        ),
         ("POST acl/validate", _answer(200, b'{"data": [1]}'), 7, "refused"),
     ],
 )
@@ -522,14 +527,48 @@ def test_headscale_reloads(push_headscale, tmp_path):
 
 
 def test_headscale_replaces(push_headscale, tmp_path):
-    """Mode stays, and the difference to what was there is said; junk was nothing."""
+    """Mode stays, and the difference to what was there is said."""
     path = tmp_path / "derp.yaml"
     path.touch(mode=0o600)
-    for text in ("regions: {900: {regionid: 900, nodes: []}}\n", "[junk"):
+    for text in ("regions: {900: {regionid: 900, nodes: []}}\n", ""):
         path.write_text(text)
         ended, _ = push_headscale()
         assert (ended.code, "region 900" in ended.out) == (0, True)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["[junk", '{"acls": []}', "regions: []"])
+def test_headscale_over_what_is_no_map(push_headscale, tmp_path, text):
+    """A mistaken path costs no file."""
+    path = tmp_path / "derp.yaml"
+    path.write_text(text)
+    ended, _ = push_headscale("--yes")
+    assert (ended.code, path.read_text()) == (6, text)
+    assert "no map that headscale reads" in ended.err
+
+
+def test_headscale_over_regions_of_others(push_headscale, tmp_path):
+    """They would be lost, and so this is asked for."""
+    path = tmp_path / "derp.yaml"
+    text = "regions: {901: {regionid: 901, nodes: []}} # somebody else's\n"
+    path.write_text(text)
+    ended, _ = push_headscale()
+    assert (ended.code, path.read_text()) == (6, text)
+    assert "region 901 would be lost, and there is no terminal to ask at" in ended.err
+    assert push_headscale("--yes")[0].code == 0
+
+
+def test_headscale_command_is_run_again(push_headscale, tmp_path):
+    """What failed is not forgotten: headscale would keep the old map for ever."""
+    marks = tmp_path / "marks"
+    job = f"sh -c 'echo x >> {marks}; test -e {tmp_path}/well'"
+    assert push_headscale("--reload-cmd", job)[0].code == 9
+    assert push_headscale("--reload-cmd", job)[0].code == 9
+    (tmp_path / "well").touch()
+    assert push_headscale("--reload-cmd", job)[0].code == 0
+    ended, _ = push_headscale("--reload-cmd", job)
+    assert (ended.code, "nothing is run" in ended.err) == (0, True)
+    assert marks.read_text() == "x\n" * 3
 
 
 def test_headscale_command_fails(push_headscale):

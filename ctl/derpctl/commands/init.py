@@ -155,7 +155,7 @@ def _answers(
     _check_askable({**given._asdict(), "dir": directory}, yes=yes)
     number, code, name = _region(given, yes=yes)
     host = given.host or ask.host()
-    admit = given.admit or ((KEYS,) if yes else ask.admit())
+    admit = given.admit or ((KEYS,) if yes else ask.admit(host))
     registry = given.registry or ((FILE,) if yes else ask.registry())
     usual = _usual_directory()
     folder = directory or (usual if yes else ask.directory(usual))
@@ -212,4 +212,5 @@ def _next(answers: "Answers", config: Path) -> list[str]:
     return [
         shlex.join(["derpd", "--config", str(answers.config_file)]),
         shlex.join(["derpctl", *own, "status"]),
+        shlex.join(["derpctl", *own, "map", "export"]),
     ]

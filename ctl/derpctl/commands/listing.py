@@ -60,7 +60,8 @@ def add(  # noqa: PLR0913 - options of a command line
 
     Needed where the region takes listed nodes only; see derpctl region set --join.
     `derpd --print-node` on the node says what to give. Clients of the region reconnect
-    when they get a map with it, so that this says how many there are, and asks.
+    when they get a map with it, so that this says how many there are, and asks if any
+    is there.
     """
     import asyncio  # noqa: PLC0415
 
@@ -128,7 +129,8 @@ def set_(  # noqa: PLR0913 - options of a command line
     """Change what is recorded of a node; what is not named stays.
 
     What clients need is in the map: all clients of the region reconnect when they get
-    it, so that this says how many there are, and asks. It does not change the node
+    it, so that this says how many there are, and asks if any
+    is there. It does not change the node
     itself: `derpctl status` says where it is otherwise than recorded.
     """
     import asyncio  # noqa: PLC0415
@@ -194,7 +196,8 @@ def remove(  # noqa: PLR0913 - options of a command line
 
     Its siblings close their links to it. Drain it first: exits 6 while it serves.
     `derpctl node add` lists it again. Clients of the region reconnect when they get a
-    map without it, so that this says how many there are, and asks.
+    map without it, so that this says how many there are, and asks if any
+    is there.
     """
     import asyncio  # noqa: PLC0415
 

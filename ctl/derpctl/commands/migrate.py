@@ -57,7 +57,7 @@ def env(
     from derpmesh.images import map_entry, translate  # noqa: PLC0415
 
     if bool(file) == bool(container):
-        message = "give one of both"
+        message = "give one of the two"
         raise typer.BadParameter(message, param_hint="FILE or --container")
     found = _find(file, container, service)
     made = translate(found.environ, found.image)

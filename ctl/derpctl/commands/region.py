@@ -166,7 +166,8 @@ def set_(  # noqa: PLR0913 - options of a command line
     """Change what is wanted of the region; what is not named stays.
 
     All but --join and --bring-home is in the map: a client that gets another one
-    reconnects, so that this says how many there are, and asks. Code and name are both
+    reconnects, so that this says how many there are, and asks if any
+    is there. Code and name are both
     needed for a region that no node has recorded yet; else that exits 5.
     """
     from derpctl import intents  # noqa: PLC0415
@@ -218,6 +219,9 @@ def order(
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        value, hint = f"NAMES = {names!r:.40}", "give them with commas: 900b,900a"
+        raise CtlError(value, "no node is named", hint, Exit.USAGE)
 
     def plan(seen: "Wanted | None") -> "Wanted":
         if seen is None:

@@ -7,13 +7,14 @@ from typing import TypeVar
 
 import typer
 
-from derpctl.init.answers import FILE, KEYS
+from derpctl.init.answers import EVERYBODY, FILE, KEYS, TAILSCALED, is_loopback
 from derpnode.config import NodeSection
 
 
 _Value = TypeVar("_Value")
 
 _PARTS = 3
+_ADMIT = frozenset({KEYS, TAILSCALED, EVERYBODY})
 _REGIONS = range(1, 65_536)
 
 
@@ -27,16 +28,28 @@ def host() -> str:
     return _ask("What clients dial: a domain, or an IP address", "", _host)
 
 
-def admit() -> tuple[str, ...]:
-    """Ask who may connect."""
+def admit(host: str) -> tuple[str, ...]:
+    """Ask who may connect to a host."""
+
+    def read(text: str) -> tuple[str, ...]:
+        found = _list(text)
+        if EVERYBODY in found and not is_loopback(host):
+            message = "on a public address that carries strangers' traffic: write keys"
+            raise ValueError(message)
+        for word in found:
+            if word not in _ADMIT and not word.startswith(("http", f"{TAILSCALED}:")):
+                message = f"{word!r:.40} is neither keys, tailscaled nor a URL"
+                raise ValueError(message)
+        return found
+
     question = "Who may connect: keys (a list), tailscaled, a URL; several with commas"
-    return _ask(question, KEYS, _list)
+    return _ask(question, KEYS, read)
 
 
 def registry() -> tuple[str, ...]:
     """Ask where the nodes of the region are recorded."""
     question = "Where nodes find each other: file, or the URLs of etcd, with commas"
-    return _ask(question, FILE, _list)
+    return _ask(question, FILE, _registry)
 
 
 def directory(usual: Path) -> Path:
@@ -78,6 +91,15 @@ def _host(text: str) -> str:
     except ValueError:
         message = "write derp.example.net or 203.0.113.10, without scheme and port"
         raise ValueError(message) from None
+
+
+def _registry(text: str) -> tuple[str, ...]:
+    found = _list(text)
+    for word in found:
+        if word != FILE and not word.startswith(("http://", "https://")):
+            message = f"{word!r:.40} is neither file nor the URL of an etcd"
+            raise ValueError(message)
+    return found
 
 
 def _list(text: str) -> tuple[str, ...]:

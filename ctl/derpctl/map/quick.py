@@ -5,7 +5,7 @@ them where there is nothing to say, which is what is mostly there to be said.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -24,7 +24,9 @@ def judge_quickly(text: str, terms: Terms) -> Judged | None:
         terms: What the operator says of it.
     """
     try:
-        tree: object = json.loads(text, parse_constant=_refuse)
+        tree: object = json.loads(
+            text, parse_constant=_refuse, object_pairs_hook=_each_once
+        )
     except (ValueError, RecursionError):
         return None
     if not isinstance(tree, dict):
@@ -38,7 +40,7 @@ def judge_quickly(text: str, terms: Terms) -> Judged | None:
         derp_map = read_derp_map(value)
     except BadMap:
         return None
-    if lint(derp_map, terms):
+    if lint(derp_map, terms) or (member is None and not derp_map.regions):
         return None
     return Judged("derpmap" if member is None else "acl", [], derp_map, text)
 
@@ -52,6 +54,18 @@ def _has_regions(value: object) -> bool:
         isinstance(regions, Mapping) and None not in regions.values()
         for regions in found
     )
+
+
+def _each_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Make an object, if no key is there twice; Go knows no case.
+
+    Raises:
+        ValueError: One is.
+    """
+    found = dict(pairs)
+    if len({key.lower() for key in found}) != len(pairs):
+        raise ValueError(pairs)
+    return found
 
 
 def _refuse(word: str) -> NoReturn:

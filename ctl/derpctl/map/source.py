@@ -6,6 +6,7 @@ headscale's `derp.paths` (YAML). What cannot be read is a finding, too.
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -56,14 +57,34 @@ def judge(text: str, *, is_yaml: bool, terms: Terms = _STRICT) -> Judged:
     if is_yaml:
         findings += _wrong_case("", located.value, located.lines)
         located = _as_go_spells(located)
+    findings += _doubled("", located.spot, located.lines)
     findings += _nulls(located, terms.target)
     try:
         derp_map = read_derp_map(located.value)
     except BadMap as exc:
         return Judged(form, [*findings, _unreadable(exc, located.lines)])
+    if form != "acl" and not derp_map.regions and not findings:
+        message = (
+            "there is none, so that whoever hands this out takes every region from"
+            " clients; list one, or hand nothing out"
+        )
+        line = line_of(located.lines, "Regions")
+        findings.append(Finding("DM005", Severity.ERROR, "Regions", message, line=line))
     for finding in lint(derp_map, terms):
         findings.append(replace(finding, line=line_of(located.lines, finding.path)))
     return Judged(form, findings, derp_map, text)
+
+
+def unread(reason: str, *, is_yaml: bool) -> Judged:
+    """Judge a file that is no text.
+
+    Args:
+        reason: Why it is none.
+        is_yaml: As for `judge`.
+    """
+    form = "headscale" if is_yaml else "derpmap"
+    message = f"{reason}; give a text file, in UTF-8"
+    return Judged(form, [Finding("DM025", Severity.ERROR, "", message, line=1)])
 
 
 def and_also(judged: Judged, findings: Iterable[Finding]) -> Judged:
@@ -91,8 +112,9 @@ def read_any(text: str, *, is_yaml: bool) -> DerpMap:
     form, located = locate(text, is_yaml=is_yaml or not looks_like_json(text))
     if form == "headscale":
         located = _as_go_spells(located)
-    for finding in _no_map(located.value):
-        raise BadMap("", located.value, finding.message)
+    doubled = _doubled("", located.spot, located.lines)
+    for finding in (*_no_map(located.value), *doubled):
+        raise BadMap(finding.path, located.value, finding.message)
     return read_derp_map(located.value)
 
 
@@ -290,8 +312,14 @@ def _note(
     lines[path.lower()] = node.start_mark.line + 1
     _check_digits(node)
     if isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
         for key, value in node.value:
             _check_digits(key)
+            if key.tag != _MERGE and str(key.value) in names:
+                where = f"line {key.start_mark.line + 1}"
+                reason = "it is there more than once, which headscale refuses"
+                raise BadMap(where, str(key.value)[:40], reason)
+            names.add(str(key.value))
             name = f"{path}.{key.value}".lstrip(".")
             _note(value, name, lines, deep + 1, seen)
             lines[name.lower()] = key.start_mark.line + 1
@@ -309,6 +337,28 @@ def _check_digits(node: yaml.Node) -> None:
     if node.tag == _INTEGER and len(node.value) > _MOST_DIGITS:
         where = f"line {node.start_mark.line + 1}"
         raise BadMap(where, node.value[:20], f"more than {_MOST_DIGITS} digits")
+
+
+def _doubled(
+    path: str, spot: Spot | None, lines: Mapping[str, int]
+) -> Iterator[Finding]:
+    """Find what is there twice, of which Go takes the last without a word."""
+    if spot is None:
+        return
+    counts = Counter(key.lower() for key, _ in spot.members)
+    for key, member in spot.members:
+        where = f"{path}.{key}".lstrip(".")
+        if counts[key.lower()] > 1:
+            counts[key.lower()] = 0
+            message = (
+                f"{key!r:.40} is there more than once, and only the last one counts;"
+                " leave one"
+            )
+            line = line_of(lines, where)
+            yield Finding("DM025", Severity.ERROR, where, message, line=line)
+        yield from _doubled(where, member, lines)
+    for number, item in enumerate(spot.items):
+        yield from _doubled(f"{path}[{number}]", item, lines)
 
 
 def _wrong_case(

@@ -34,6 +34,10 @@ class Cache:
             with self.path.open("rb") as file:
                 data = file.read(_LARGEST + 1)
         except FileNotFoundError:
+            if not self.path.parent.is_dir():
+                reason = f"there is no directory {self.path.parent}"
+                hint = "make it, or give another --cache; nothing is kept"
+                raise CtlError(str(self.path), reason, hint, Exit.CONFIG) from None
             return None
         except OSError as exc:
             reason = (exc.strerror or "unreadable").lower()

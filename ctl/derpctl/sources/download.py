@@ -57,6 +57,8 @@ class Download:
     """Seconds that it may take."""
     hint: str = "give a URL that answers with the map itself"
     """What to do where something else answers."""
+    up: str = "is the server running?"
+    """What to do where nobody listens."""
     socket: Path | None = None
     """Unix socket to ask at, in place of the host."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class Download:
         if self.socket is not None:
             connector = aiohttp.UnixConnector(str(self.socket))
         async with (
-            asking(self.shown, timeout=self.timeout),
+            asking(self.shown, timeout=self.timeout, up=self.up),
             aiohttp.ClientSession(connector=connector) as session,
             session.get(self.url, headers=self.headers) as answer,
         ):

@@ -14,6 +14,7 @@ from derpctl.map.model import DerpMap, Node, Region
 from derpctl.map.read import read_derp_map
 from derpctl.sources.download import Download
 from derpctl.tailnet import Tailnet, api_url
+from derpctl.texts import is_url
 
 
 CLIENT = "client"
@@ -38,8 +39,8 @@ async def of_client(name: str, *, timeout: float) -> str:  # noqa: ASYNC109 - pa
         CtlError: It is not to be had.
     """
     socket = name.removeprefix(CLIENT).removeprefix(":") or _SOCKET
-    hint = "is tailscaled running, and may you use its socket?"
-    url = Download(_LOCAL_API, name, timeout, hint=hint, socket=Path(socket))
+    hint = f"is tailscaled running, at {socket}, and may you use that?"
+    url = Download(_LOCAL_API, name, timeout, hint, up=hint, socket=Path(socket))
     text = await url.text()
     if text.strip() == "null":
         reason, wait = "it has no map yet", "log it in first: tailscale up"
@@ -76,7 +77,11 @@ async def of_headscale(name: str, *, timeout: float) -> DerpMap:  # noqa: ASYNC1
     Raises:
         CtlError: It is not to be had.
     """
-    url = f"{name.removeprefix(HEADSCALE).rstrip('/')}/debug/derp"
+    base = name.removeprefix(HEADSCALE)
+    if not is_url(base):
+        what = "give headscale:http://HOST:PORT, that of its metrics_listen_addr"
+        raise CtlError(name, "no URL in it", what, Exit.USAGE)
+    url = f"{base.rstrip('/')}/debug/derp"
     hint = "give the URL of its metrics_listen_addr"
     headers = {"Accept": "application/json"}
     page = Download(url, name, timeout, hint=hint, headers=headers)

@@ -101,7 +101,7 @@ class Endpoint:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
             raise NotSent(self.url, _said(exc)) from exc
         except TimeoutError as exc:
-            raise Ambiguous(self.url, f"no answer in {within:g} s") from exc
+            raise Ambiguous(self.url, f"no answer in {within:.1f} s") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise Ambiguous(self.url, _said(exc)) from exc
         if status != _OK:
@@ -187,7 +187,7 @@ class Endpoint:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
             raise NotSent(self.url, _said(exc)) from exc
         except TimeoutError as exc:
-            raise Ambiguous(self.url, f"no answer in {within:g} s") from exc
+            raise Ambiguous(self.url, f"no answer in {within:.1f} s") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise Ambiguous(self.url, _said(exc)) from exc
         raise verdict(self.url, status, body)

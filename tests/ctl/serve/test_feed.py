@@ -183,7 +183,11 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     scene = Scene(path)
     scene.feed.remember()
     assert scene.sees(ONE) == body(ONE)
-    assert scene.said[1] == (
+    assert scene.said[0] == (
+        f"{path}: there is no directory {path.parent}; make it, or give another"
+        " --cache; nothing is kept"
+    )
+    assert scene.said[2] == (
         f"{path}: cannot be written: no such file or directory; "
         "the map is served all the same, but not after a restart"
     )

@@ -55,7 +55,7 @@ def diff(  # noqa: PLR0913 - options of a command line
     from derpctl.texts import STANDARD_INPUT  # noqa: PLC0415
 
     if before == after == STANDARD_INPUT:
-        message = "only one of both can be standard input"
+        message = "only one of the two can be standard input"
         raise typer.BadParameter(message, param_hint="B")
     settings = settings_of(context, output, timeout)
     sources = Source(before), Source(after)

@@ -259,7 +259,7 @@ def _check_places(form: Format, url: str, file: Path | None) -> None:
     wanted = 1 if form is Format.HEADSCALE_CONFIG else 0
     if bool(url) + (file is not None) != wanted:
         message = (
-            "give -f headscale-config one of both"
+            "give -f headscale-config one of the two"
             if wanted
             else f"only -f headscale-config names a place, not -f {form.value}"
         )

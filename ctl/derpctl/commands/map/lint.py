@@ -177,6 +177,8 @@ def _judged(
     settings: Settings, name: str, terms: "Terms", *, fix: bool
 ) -> "tuple[str, Judged]":
     """Judge a map; also give the name that others may see."""
+    from derpctl.errors import CtlError  # noqa: PLC0415
+    from derpctl.exits import Exit  # noqa: PLC0415
     from derpctl.texts import is_at_hand, is_yaml, read_text  # noqa: PLC0415
 
     if is_at_hand(name):
@@ -184,7 +186,15 @@ def _judged(
 
         if fix:
             from derpctl.mending import mend_file as read_text  # noqa: PLC0415
-        text, named = read_text(name), is_yaml(name)
+        named = is_yaml(name)
+        try:
+            text = read_text(name)
+        except CtlError as exc:
+            if exc.exit != Exit.INVALID:
+                raise
+            from derpctl.map.source import unread  # noqa: PLC0415
+
+            return name, unread(exc.reason, is_yaml=named)
         well = None if named else judge_quickly(text, terms)
         if well is not None:
             return name, well

@@ -147,7 +147,7 @@ def _tls(certificate: Path | None, key: Path | None) -> "ServerTls | None":
     """Read what handshakes prove.
 
     Raises:
-        BadParameter: There is but one of both.
+        BadParameter: There is but one of the two.
         CtlError: They cannot be used.
     """
     from derpctl.serve.tls import Pair, ServerTls  # noqa: PLC0415
