@@ -68,7 +68,7 @@ async def published(config: CtlConfig, *, timeout: float) -> Published:  # noqa:
             if not config.nodes:
                 raise registry.no_node(config)
             stale = "the registry has no node of the region"  # yet: it is moving there
-    return await _of_nodes(config, stale, timeout)
+    return await of_nodes(config, stale, timeout=timeout)
 
 
 async def _recorded(config: CtlConfig) -> Published | None:
@@ -86,7 +86,17 @@ async def _recorded(config: CtlConfig) -> Published | None:
     return Published(derp_map, revision=found.revision)
 
 
-async def _of_nodes(config: CtlConfig, stale: str, timeout: float) -> Published:  # noqa: ASYNC109 - part of the error
+async def of_nodes(config: CtlConfig, stale: str, *, timeout: float) -> Published:  # noqa: ASYNC109 - part of the error
+    """Get the map of the region as its nodes have it.
+
+    Args:
+        config: derpctl's own.
+        stale: Why the registry is not asked; empty where there is none.
+        timeout: Seconds that an answer may take.
+
+    Raises:
+        CtlError: None knows it, or they do not agree.
+    """
     reports = await ask_all(config, timeout=timeout)
     pages = {
         report.name: report.membership

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from derpctl import registry
 from derpctl.apply import map_of_wanted
-from derpctl.cluster import published
+from derpctl.cluster import of_nodes
 from derpctl.config import CtlConfig
 from derpctl.map.canonical import revision as content_of
 from derpctl.reports import ask_all
@@ -57,7 +57,7 @@ async def rows(config: CtlConfig, *, timeout: float) -> Rows:  # noqa: ASYNC109 
         CtlError: Nobody knows any.
     """
     if config.registry.etcd is None:
-        return Rows([await _own(config, timeout)])
+        return Rows([await _own(config, "", timeout)])
     try:
         async with registry.opened(config) as operator:
             numbers = await _numbers(config, operator)
@@ -68,7 +68,7 @@ async def rows(config: CtlConfig, *, timeout: float) -> Rows:  # noqa: ASYNC109 
         if not config.nodes:
             raise registry.unreachable(exc) from exc
         stale = f"the registry is away: {exc.reason}"
-        return Rows([await _own(config, timeout)], stale)
+        return Rows([await _own(config, stale, timeout)], stale)
 
 
 async def _numbers(config: CtlConfig, operator: Operator) -> list[int]:
@@ -103,8 +103,8 @@ async def _recorded(config: CtlConfig, number: int) -> RegionRow:
     )
 
 
-async def _own(config: CtlConfig, timeout: float) -> RegionRow:  # noqa: ASYNC109 - of each question
-    found = await published(config, timeout=timeout)
+async def _own(config: CtlConfig, stale: str, timeout: float) -> RegionRow:  # noqa: ASYNC109 - of each question
+    found = await of_nodes(config, stale, timeout=timeout)
     reports = await ask_all(config, timeout=timeout)
     views = [one.view for one in reports if one.view is not None]
     region = found.derp_map.regions[config.region]

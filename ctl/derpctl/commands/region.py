@@ -126,7 +126,11 @@ def show(context: typer.Context, *, output: OutputOption = None) -> None:
     _print(settings, intent, revision)
 
 
-@app.command("set", epilog="Example: derpctl region set --join listed")
+@app.command(
+    "set",
+    epilog="Examples: derpctl region set --join listed; derpctl region set --lat 52.4"
+    " --lon 4.9 --max-impact 100",
+)
 def set_(  # noqa: PLR0913 - options of a command line
     context: typer.Context,
     *,

@@ -24,14 +24,14 @@ def group() -> None:
     """Render the DERP map that clients get."""
 
 
-app.command()(show)
+app.command(epilog="Example: derpctl map show -o json")(show)
 app.command(epilog=EPILOG)(export)
-app.command()(lint)
-app.command()(diff)
+app.command(epilog="Example: derpctl map lint policy.hujson --fix")(lint)
+app.command(epilog="Example: derpctl map diff client cluster")(diff)
 app.command(epilog=history.HISTORY_EXAMPLE)(history.history)
 app.command(epilog=history.ROLLBACK_EXAMPLE)(history.rollback)
 app.command("import", epilog=importing.EXAMPLE)(importing.import_)
 app.command(epilog=verify.EXAMPLE)(verify.verify)
 app.command(epilog=watch.EXAMPLE)(watch.watch)
-app.command()(serve)
+app.command(epilog="Example: derpctl map serve --listen 127.0.0.1:8480")(serve)
 app.add_typer(push)

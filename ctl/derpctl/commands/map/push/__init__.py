@@ -2,7 +2,7 @@
 
 import typer
 
-from derpctl.commands.map.push.headscale import headscale
+from derpctl.commands.map.push.headscale import EXAMPLE, headscale
 from derpctl.commands.map.push.tailscale import tailscale
 
 
@@ -19,5 +19,7 @@ def group() -> None:
     """Put the map where clients get theirs from."""
 
 
-app.command()(tailscale)
-app.command()(headscale)
+app.command(
+    epilog="Example: derpctl map push tailscale --key-file /etc/derpmesh/api.key"
+)(tailscale)
+app.command(epilog=EXAMPLE)(headscale)
