@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from derpctl import registry
 from derpctl.admin import Admin, AdminFailed, MembershipView, NodeView
 from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
@@ -20,6 +19,7 @@ from derpctl.map.errors import MapError
 from derpctl.map.model import DerpMap
 from derpctl.map.read import read_derp_map, read_node
 from derpctl.reports import Report, ask_all
+from derpctl.wanted import registry
 from derpmesh.membership.derpmap import map_tree
 from derpmesh.membership.errors import RegistryUnavailable
 from derpmesh.membership.model import Member, Region

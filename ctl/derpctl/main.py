@@ -13,7 +13,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from derpctl import shortcut
 from derpctl.commands import (
     client,
     completion,
@@ -32,6 +31,7 @@ from derpctl.commands import (
 from derpctl.commands import map as map_commands
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpctl.lint import shortcut
 from derpctl.settings import Output, Settings, default_config, wants_color
 
 

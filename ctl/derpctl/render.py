@@ -20,15 +20,15 @@ from rich.text import Text
 
 from derpctl.admin import StatusView
 from derpctl.health import Health, Verdict
-from derpctl.history import Step
 from derpctl.keyring import NodeKeys, items
 from derpctl.links import LinkRow
 from derpctl.map.lint import Finding, printable
 from derpctl.map.lint.catalog import Online, Rule
 from derpctl.probe.checks import Result
 from derpctl.probe.matrix import Cell, Outcome
-from derpctl.regions import RegionRow
 from derpctl.reports import Report
+from derpctl.wanted.history import Step
+from derpctl.wanted.regions import RegionRow
 
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400

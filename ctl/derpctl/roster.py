@@ -7,9 +7,9 @@ goes there only over TLS that the operator's own authority vouches for.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from derpctl import registry
 from derpctl.admin import Admin, LinkView, MembershipView, MemberView
 from derpctl.config import CtlConfig
+from derpctl.wanted import registry
 from derpmesh.membership.errors import RegistryUnavailable
 
 

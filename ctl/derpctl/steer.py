@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from derpctl import registry
 from derpctl.admin import Admin, AdminFailed, CommandRefused, CommandView
 from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.reports import Report, ask_all, report_of
+from derpctl.wanted import registry
 from derpmesh.membership.errors import RegistryUnavailable
 from derpmesh.membership.model import Drain as Wish
 

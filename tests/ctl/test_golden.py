@@ -17,7 +17,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from derpctl import registry
+from derpctl.wanted import registry
 from tests.ctl.standins import AdminStandIn, admin, link
 from tests.mesh.stewards import running_etcd
 

@@ -11,11 +11,11 @@ import pytest
 from aiohttp import web
 
 from derpctl.cluster import Published
-from derpctl.credentials import KEY_VARIABLE, SECRET_VARIABLE
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.map.model import DerpMap
-from derpctl.push import not_empty
+from derpctl.push.credentials import KEY_VARIABLE, SECRET_VARIABLE
+from derpctl.push.policy import not_empty
 from tests.ctl.certs import issue, server_context
 from tests.ctl.policyapi import CLIENT, KEY, SECRET, TOKEN, PolicyApi, serving
 from tests.ctl.standins import AdminStandIn, admin

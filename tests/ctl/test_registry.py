@@ -9,8 +9,8 @@ import pytest
 from derpctl.config import load_ctl_config
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpctl.members import member_of
-from derpctl.registry import author
+from derpctl.wanted.members import member_of
+from derpctl.wanted.registry import author
 from derpmesh.config import EtcdSection
 from derpmesh.membership.model import Member
 from derpmesh.membership.operator import operating
@@ -302,10 +302,14 @@ def test_region_that_nobody_has_named(derpctl, configured, etcd, command):
 def test_text_that_no_map_may_have(derpctl, region, text):
     """It is refused: a record of 70,000 bytes was written, which no node reads."""
     _, path = region
-    for option in ("--code", "--name"):
+    hints = {
+        "--code": "; give 1 to 32 of a to z, 0 to 9 and -\n",
+        "--name": "; give 1 to 100 printable characters\n",
+    }
+    for option, hint in hints.items():
         ended = derpctl("--config", path, "region", "set", option, text)
         assert (ended.code, ended.out) == (2, "")
-        assert ended.err.endswith("; give 1 to 100 printable characters\n")
+        assert ended.err.endswith(hint)
         assert ended.err.count("\n") == 1
 
 

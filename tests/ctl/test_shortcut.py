@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from derpctl import shortcut
+from derpctl.lint import shortcut
 from derpctl.map.lint import Terms
 from derpctl.map.quick import judge_quickly
 from derpctl.map.source import judge

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from derpctl.registry import author
+from derpctl.wanted.registry import author
 from tests.mesh.stewards import running_etcd
 
 

@@ -56,8 +56,9 @@ def list_rules(context: typer.Context, *, output: OutputOption = None) -> None:
     """List the clients that are let in or kept out by name, and who said so."""
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
-    from derpctl import documents, intents  # noqa: PLC0415
+    from derpctl import documents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted import intents  # noqa: PLC0415
 
     settings = settings_of(context, output)
     config = load_ctl_config(settings.config)
@@ -78,8 +79,9 @@ def _rule(
 ) -> None:
     import asyncio  # noqa: PLC0415
 
-    from derpctl import documents, intents  # noqa: PLC0415
+    from derpctl import documents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted import intents  # noqa: PLC0415
     from derpnode.wire.keys import node_key_text  # noqa: PLC0415
 
     settings = settings_of(context, output)

@@ -65,9 +65,10 @@ def add(  # noqa: PLR0913 - options of a command line
     """
     import asyncio  # noqa: PLC0415
 
-    from derpctl import documents, listing  # noqa: PLC0415
+    from derpctl import documents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
-    from derpctl.members import member_of  # noqa: PLC0415
+    from derpctl.wanted import listing  # noqa: PLC0415
+    from derpctl.wanted.members import member_of  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
@@ -136,12 +137,12 @@ def set_(  # noqa: PLR0913 - options of a command line
     import asyncio  # noqa: PLC0415
 
     from derpctl import documents  # noqa: PLC0415
-    from derpctl.apply import change  # noqa: PLC0415
-    from derpctl.changes import set_node  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
     from derpctl.errors import CtlError  # noqa: PLC0415
     from derpctl.exits import Exit  # noqa: PLC0415
-    from derpctl.registry import no_region  # noqa: PLC0415
+    from derpctl.wanted.apply import change  # noqa: PLC0415
+    from derpctl.wanted.changes import set_node  # noqa: PLC0415
+    from derpctl.wanted.registry import no_region  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
@@ -201,8 +202,9 @@ def remove(  # noqa: PLR0913 - options of a command line
     """
     import asyncio  # noqa: PLC0415
 
-    from derpctl import documents, listing, steer  # noqa: PLC0415
+    from derpctl import documents, steer  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted import listing  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)

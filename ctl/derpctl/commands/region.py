@@ -59,8 +59,9 @@ def list_(
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
-    from derpctl import documents, regions  # noqa: PLC0415
+    from derpctl import documents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted import regions  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
@@ -117,8 +118,8 @@ def show(context: typer.Context, *, output: OutputOption = None) -> None:
     """Show what is wanted of the region, as the registry has it."""
     import asyncio  # noqa: PLC0415
 
-    from derpctl import intents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted import intents  # noqa: PLC0415
 
     settings = settings_of(context, output)
     config = load_ctl_config(settings.config)
@@ -174,8 +175,8 @@ def set_(  # noqa: PLR0913 - options of a command line
     is there. Code and name are both
     needed for a region that no node has recorded yet; else that exits 5.
     """
-    from derpctl import intents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted import intents  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
@@ -216,9 +217,9 @@ def order(
     Clients go to the first that takes them. Another order is another map: every client
     of the region reconnects when it gets it, so that this asks.
     """
-    from derpctl.changes import set_order  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
-    from derpctl.registry import no_region  # noqa: PLC0415
+    from derpctl.wanted.changes import set_order  # noqa: PLC0415
+    from derpctl.wanted.registry import no_region  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)
@@ -251,8 +252,9 @@ def import_(
     """
     import asyncio  # noqa: PLC0415
 
-    from derpctl import documents, intents  # noqa: PLC0415
+    from derpctl import documents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted import intents  # noqa: PLC0415
 
     settings = settings_of(context, output)
     config = load_ctl_config(settings.config)
@@ -276,8 +278,8 @@ def export(context: typer.Context) -> None:
     """Print what etcd has of the region as a region's file, for nodes without etcd."""
     import asyncio  # noqa: PLC0415
 
-    from derpctl import intents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted import intents  # noqa: PLC0415
 
     config = load_ctl_config(settings_of(context).config)
     typer.echo(asyncio.run(intents.export_region(config)), nl=False)
@@ -292,8 +294,8 @@ def _change(
     """Change the region, and print what it is then."""
     import asyncio  # noqa: PLC0415
 
-    from derpctl.apply import change  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
+    from derpctl.wanted.apply import change  # noqa: PLC0415
 
     config = load_ctl_config(settings.config)
     done = asyncio.run(change(config, what, plan, consent, timeout=settings.timeout))

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from derpctl.credentials import find_credentials
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.map.errors import BadMap
 from derpctl.map.model import DerpMap, Node, Region
 from derpctl.map.read import read_derp_map
+from derpctl.push.credentials import find_credentials
+from derpctl.push.tailnet import Tailnet, api_url
 from derpctl.sources.download import Download
-from derpctl.tailnet import Tailnet, api_url
 from derpctl.texts import is_url
 
 

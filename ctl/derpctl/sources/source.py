@@ -4,19 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from derpctl.apply import map_of_wanted
 from derpctl.cluster import published
 from derpctl.config import load_ctl_config
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.export import check
-from derpctl.history import revision_of
 from derpctl.map.errors import BadMap
 from derpctl.map.model import DerpMap
 from derpctl.map.source import read_any
 from derpctl.sources import holders
 from derpctl.sources.download import Download, parts_of, shown_url
 from derpctl.texts import CLUSTER, REVISION, is_url, is_yaml, read_text
+from derpctl.wanted.apply import map_of_wanted
+from derpctl.wanted.history import revision_of
 
 
 @dataclass(frozen=True, slots=True)

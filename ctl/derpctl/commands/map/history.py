@@ -38,7 +38,7 @@ def history(
 
     from derpctl import documents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
-    from derpctl.history import steps  # noqa: PLC0415
+    from derpctl.wanted.history import steps  # noqa: PLC0415
 
     settings = settings_of(context, output)
     config = load_ctl_config(settings.config)
@@ -77,9 +77,9 @@ def rollback(
     import asyncio  # noqa: PLC0415
 
     from derpctl import documents  # noqa: PLC0415
-    from derpctl.apply import change  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
-    from derpctl.history import revision_of  # noqa: PLC0415
+    from derpctl.wanted.apply import change  # noqa: PLC0415
+    from derpctl.wanted.history import revision_of  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     config = load_ctl_config(settings.config)

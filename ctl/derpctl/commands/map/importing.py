@@ -16,7 +16,7 @@ from derpctl.settings import (
 
 
 if TYPE_CHECKING:
-    from derpctl.importing import Imported
+    from derpctl.wanted.importing import Imported
     from derpmesh.membership.edits import Wanted
 
 EXAMPLE = "Example: derpctl map import policy.hujson -O region.yaml"
@@ -67,11 +67,12 @@ def import_(  # noqa: PLR0913 - options of a command line
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
-    from derpctl import documents, importing  # noqa: PLC0415
-    from derpctl.apply import change, preview  # noqa: PLC0415
+    from derpctl import documents  # noqa: PLC0415
     from derpctl.config import load_ctl_config  # noqa: PLC0415
-    from derpctl.registry import ask  # noqa: PLC0415
     from derpctl.sources import Source  # noqa: PLC0415
+    from derpctl.wanted import importing  # noqa: PLC0415
+    from derpctl.wanted.apply import change, preview  # noqa: PLC0415
+    from derpctl.wanted.registry import ask  # noqa: PLC0415
 
     settings = settings_of(context, output, timeout)
     place = Source(source)
@@ -82,8 +83,7 @@ def import_(  # noqa: PLR0913 - options of a command line
         _write(file, found, dry_run=dry_run)
         return
     config = load_ctl_config(settings.config)
-    own = _own(config.region, region)
-    found = importing.import_map(derp_map, place.shown, own)
+    found = importing.import_map(derp_map, place.shown, _own(config.region, region))
     _remark(found)
 
     def plan(seen: "Wanted | None") -> "Wanted":

@@ -185,7 +185,7 @@ def _judged(
         from derpctl.map.quick import judge_quickly  # noqa: PLC0415
 
         if fix:
-            from derpctl.mending import mend_file as read_text  # noqa: PLC0415
+            from derpctl.lint.mending import mend_file as read_text  # noqa: PLC0415
         named = is_yaml(name)
         try:
             text = read_text(name)
@@ -205,7 +205,7 @@ def _judged(
         return name, marked(judged, text, is_yaml=named, terms=terms)
     import asyncio  # noqa: PLC0415
 
-    from derpctl.judging import judge_source  # noqa: PLC0415
+    from derpctl.lint.judging import judge_source  # noqa: PLC0415
     from derpctl.sources import Source  # noqa: PLC0415
 
     source = Source(name)

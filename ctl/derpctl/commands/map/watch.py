@@ -8,7 +8,7 @@ from derpctl.settings import TimeoutOption, settings_of
 
 
 if TYPE_CHECKING:
-    from derpctl.reload import Reload
+    from derpctl.push.reload import Reload
     from derpctl.settings import Settings
 
 EXAMPLE = "Example: derpctl map watch --exec 'systemctl reload headscale'"
@@ -46,7 +46,7 @@ def watch(
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
-    from derpctl.reload import Reload  # noqa: PLC0415
+    from derpctl.push.reload import Reload  # noqa: PLC0415
 
     settings = settings_of(context, timeout=timeout)
     job = Reload.parse(run, option="--exec")

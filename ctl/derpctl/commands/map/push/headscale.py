@@ -9,7 +9,7 @@ from derpctl.settings import TimeoutOption, YesOption, settings_of
 
 
 if TYPE_CHECKING:
-    from derpctl.reload import Reload
+    from derpctl.push.reload import Reload
 
 EXAMPLE = (
     "Example: derpctl map push headscale --path /etc/headscale/derp.yaml"
@@ -46,13 +46,13 @@ def headscale(
     """
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
 
-    from derpctl import push  # noqa: PLC0415
     from derpctl.consent import agree  # noqa: PLC0415
     from derpctl.export import check, render  # noqa: PLC0415
     from derpctl.files import replace_whole  # noqa: PLC0415
     from derpctl.map.diff import diff  # noqa: PLC0415
     from derpctl.map.lint import printable  # noqa: PLC0415
-    from derpctl.reload import Reload  # noqa: PLC0415
+    from derpctl.push import policy as push  # noqa: PLC0415
+    from derpctl.push.reload import Reload  # noqa: PLC0415
 
     settings = settings_of(context, timeout=timeout)
     reload = Reload.parse(reload_command)

@@ -71,10 +71,10 @@ def tailscale(  # noqa: PLR0913 - options of a command line
     import asyncio  # noqa: PLC0415 - see commands/__init__.py
     import os  # noqa: PLC0415
 
-    from derpctl import push  # noqa: PLC0415
     from derpctl.consent import agree  # noqa: PLC0415
-    from derpctl.credentials import find_credentials  # noqa: PLC0415
-    from derpctl.tailnet import Tailnet, api_url  # noqa: PLC0415
+    from derpctl.push import policy as push  # noqa: PLC0415
+    from derpctl.push.credentials import find_credentials  # noqa: PLC0415
+    from derpctl.push.tailnet import Tailnet, api_url  # noqa: PLC0415
 
     settings = settings_of(context, timeout=timeout)
     remote = None

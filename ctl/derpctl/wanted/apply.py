@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from derpctl import registry
 from derpctl.cluster import map_of
 from derpctl.config import CtlConfig
 from derpctl.consent import Consent
@@ -14,6 +13,7 @@ from derpctl.map.canonical import revision as content_of
 from derpctl.map.diff import diff
 from derpctl.map.lint import Severity, Terms, lint
 from derpctl.map.model import DerpMap
+from derpctl.wanted import registry
 from derpmesh.membership.edits import Wanted
 
 

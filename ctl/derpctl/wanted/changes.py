@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpctl.members import member_of
+from derpctl.wanted.members import member_of
 from derpmesh.membership.edits import Wanted, in_order
 from derpmesh.membership.model import Member
 from derpmesh.membership.records import RegionIntent

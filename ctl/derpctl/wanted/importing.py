@@ -9,7 +9,7 @@ from derpctl.exits import Exit
 from derpctl.map.diff import Difference, diff
 from derpctl.map.lint import Severity, Terms, lint
 from derpctl.map.model import PIN_PREFIX, DerpMap, Node, Region
-from derpctl.members import member_of
+from derpctl.wanted.members import member_of
 from derpmesh.membership.edits import Wanted, in_order
 from derpmesh.membership.model import Member
 from derpmesh.membership.records import RegionIntent

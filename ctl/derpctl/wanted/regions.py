@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from derpctl import registry
-from derpctl.apply import map_of_wanted
 from derpctl.cluster import of_nodes
 from derpctl.config import CtlConfig
 from derpctl.map.canonical import revision as content_of
 from derpctl.reports import ask_all
+from derpctl.wanted import registry
+from derpctl.wanted.apply import map_of_wanted
 from derpmesh.membership.errors import RegistryUnavailable
 from derpmesh.membership.operator import Operator
 from derpmesh.membership.records import BadRecord

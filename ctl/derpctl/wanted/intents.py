@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from derpctl import changes as region_change
-from derpctl import registry
 from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpctl.wanted import changes as region_change
+from derpctl.wanted import registry
 from derpmesh.membership.edits import Wanted
 from derpmesh.membership.errors import RegistryInvalid
 from derpmesh.membership.model import Rule

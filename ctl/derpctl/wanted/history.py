@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from derpctl import registry
-from derpctl.apply import map_of_wanted
 from derpctl.config import CtlConfig
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.map.canonical import revision as content_of
 from derpctl.map.diff import Difference, diff
 from derpctl.map.model import DerpMap
+from derpctl.wanted import registry
+from derpctl.wanted.apply import map_of_wanted
 from derpmesh.membership.edits import Dated, Wanted, as_of
 from derpmesh.membership.operator import Operator
 

@@ -14,10 +14,10 @@ from urllib.parse import quote, urlencode, urlsplit
 import aiohttp
 
 from derpctl.asking import asking
-from derpctl.credentials import Credentials
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.map.lint import printable
+from derpctl.push.credentials import Credentials
 
 
 _HUJSON = "application/hujson"

@@ -1,11 +1,11 @@
 """Lists nodes in the registry, and takes them out, if that is meant."""
 
-from derpctl import changes, registry
-from derpctl.apply import preview
 from derpctl.config import CtlConfig
 from derpctl.consent import Consent
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpctl.wanted import changes, registry
+from derpctl.wanted.apply import preview
 from derpmesh.membership.model import Member
 
 

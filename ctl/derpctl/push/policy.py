@@ -17,7 +17,7 @@ from derpctl.map.lint import Finding, Severity, Target, Terms, printable
 from derpctl.map.model import DerpMap
 from derpctl.map.source import judge, read_any
 from derpctl.map.splice import Spliced, splice
-from derpctl.tailnet import Policy, Tailnet
+from derpctl.push.tailnet import Policy, Tailnet
 
 
 _TERMS = Terms(allow_system_ids=True, target=Target.TAILSCALE)

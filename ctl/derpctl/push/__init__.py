@@ -1,0 +1,1 @@
+"""Puts the map where clients get theirs from: a tailnet's policy, headscale's file."""
