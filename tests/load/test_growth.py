@@ -78,7 +78,7 @@ def leave(region: Fleet, name: str) -> int:
     """Drain a node, take it out of the region and end it; give the clients it had."""
     here = clients(region.node(name))
     region.ctl("node", "drain", name, "--wait")
-    region.ctl("node", "remove", name)
+    region.ctl("node", "remove", name, "--yes")
     region.stop(name)
     region.await_mesh()
     return here
