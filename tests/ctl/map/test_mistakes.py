@@ -43,6 +43,8 @@ MISTAKES = [
     ("hs-2596.yaml", "DM003", 3),
     # No address: clients need DNS, which may need the relay.
     ("hs-1565.yaml", "DM009", 8),
+    # No address at all: nobody can dial it.
+    ("hs-1542.yaml", "DM008", 8),
     # Terraform did not know the member, or spelt it in its own way.
     ("tf-44.json", "DM025", 1),
     ("tf-45.json", "DM002", 20),
