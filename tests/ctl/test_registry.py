@@ -59,6 +59,19 @@ def eventually(condition, within: float = 10.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture
+def soon(beside):
+    """Wait until something is true of nodes, which is looked at in their own loop."""
+
+    async def look(condition):
+        return condition()
+
+    def wait(condition, within: float = 10.0) -> None:
+        eventually(lambda: beside.run(look(condition)), within)
+
+    return wait
+
+
 pytestmark = pytest.mark.interop
 
 
@@ -156,18 +169,18 @@ def test_map_has_every_node(derpctl, region, configured, etcd):
     assert nodes(bare) == ["900a", "900b", "900c"]
 
 
-def test_map_is_without_a_node_that_was_taken_out(derpctl, region):
+def test_map_is_without_a_node_that_was_taken_out(derpctl, region, soon):
     """Though it is configured, and answers: clients would be sent to an empty node."""
     found, path = region
     assert derpctl("--config", path, "node", "remove", "900a", "--force").code == 0
     b = found.nodes["b"]
-    eventually(lambda: b.node.region.membership()["struck"] == ["900a"])
+    soon(lambda: b.node.region.membership()["struck"] == ["900a"])
     ended = derpctl("--config", path, "map", "export", "-f", "derpmap")
     names = [node["Name"] for node in json.loads(ended.out)["Regions"]["900"]["Nodes"]]
     assert names == ["900b", "900c"]
 
 
-def test_drain_is_wished_for(derpctl, beside, region):
+def test_drain_is_wished_for(derpctl, beside, region, soon):
     """The node follows, every node sees it, and a second one is refused."""
     found, path = region
     a, b, _ = found.nodes.values()
@@ -181,14 +194,14 @@ def test_drain_is_wished_for(derpctl, beside, region):
     assert "900b: 0 clients left" in ended.err
     assert person.ended
     assert b.node.state == "drained"
-    eventually(lambda: a.node.region.membership()["drains"] == ["900b"])
+    soon(lambda: a.node.region.membership()["drains"] == ["900b"])
     ended = derpctl("--config", path, "node", "drain", "900c")
     assert (ended.code, ended.out) == (6, "")
     assert "900b is drained already, and two would be many" in ended.err
     assert derpctl("--config", path, "status").code == 9
     ended = derpctl("--config", path, "node", "undrain", "900b")
     assert (ended.code, ended.out) == (0, "900b: serving\n")
-    eventually(lambda: a.node.region.membership()["drains"] == [])
+    soon(lambda: a.node.region.membership()["drains"] == [])
 
 
 def test_etcd_is_away(derpctl, region, etcd):
@@ -211,7 +224,7 @@ def test_etcd_is_away(derpctl, region, etcd):
         assert ended.err.startswith("derpctl: registry: ")
 
 
-def test_client_is_denied(derpctl, beside, region):
+def test_client_is_denied(derpctl, beside, region, soon):
     """It is cut, listed, and let in again when it is forgotten."""
     found, path = region
     private = fresh_key()
@@ -220,7 +233,7 @@ def test_client_is_denied(derpctl, beside, region):
     ended = derpctl("--config", path, "client", "deny", key)
     assert ended.code == 0
     assert ended.out.startswith(f"{key}: deny, revision ")
-    eventually(lambda: person.ended, within=5.0)
+    soon(lambda: person.ended, within=5.0)
     listed = derpctl("--config", path, "client", "list", "-o", "json")
     [item] = json.loads(listed.out)["items"]
     assert (item["key"], item["rule"], "@" in item["author"]) == (key, "deny", True)
@@ -231,7 +244,7 @@ def test_client_is_denied(derpctl, beside, region):
     assert derpctl("--config", path, "client", "list").out == "KEY  RULE  AUTHOR\n"
 
 
-def test_node_is_taken_out_and_listed_again(derpctl, region):
+def test_node_is_taken_out_and_listed_again(derpctl, region, soon):
     """Not while it serves; its siblings let go of it, and it of them."""
     found, path = region
     a, _, c = found.nodes.values()
@@ -240,14 +253,14 @@ def test_node_is_taken_out_and_listed_again(derpctl, region):
     derpctl("--config", path, "node", "drain", "900c", "--wait")
     ended = derpctl("--config", path, "node", "remove", "900c")
     assert (ended.code, ended.out.startswith("900c: taken out")) == (0, True)
-    eventually(lambda: a.ups == {"900b"})
-    eventually(lambda: c.ups == set())
+    soon(lambda: a.ups == {"900b"})
+    soon(lambda: c.ups == set())
     assert derpctl("--config", path, "node", "remove", "900c").code == 5
     member = c.member
     add = ("--host", member.host, "--ipv6", "none", "--derp-port", "4433")
     ended = derpctl("--config", path, "node", "add", "900c", *add, "--pin", member.pin)
     assert (ended.code, ended.out.startswith("900c: listed")) == (0, True)
-    eventually(lambda: a.ups == {"900b", "900c"})
+    soon(lambda: a.ups == {"900b", "900c"})
     ended = derpctl("--config", path, "node", "add", "900c", *add)
     assert (ended.code, "900c is in the region" in ended.err) == (6, True)
     assert ended.err.endswith(
@@ -313,7 +326,7 @@ def test_text_that_no_map_may_have(derpctl, region, text):
         assert ended.err.count("\n") == 1
 
 
-def test_file_has_a_node_that_was_taken_out(derpctl, region, tmp_path):
+def test_file_has_a_node_that_was_taken_out(derpctl, region, tmp_path, soon):
     """It stays out, and that is said: all of it was there, it was told."""
     found, path = region
     file = tmp_path / "region.yaml"
@@ -326,10 +339,10 @@ def test_file_has_a_node_that_was_taken_out(derpctl, region, tmp_path):
         "again\n",
     )
     b = found.nodes["b"]
-    eventually(lambda: b.ups == {"900a"})
+    soon(lambda: b.ups == {"900a"})
 
 
-def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):
+def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd, soon):
     """Another one says why it is not recorded, and joins once it is listed."""
     found, path = region
     shown = derpctl("--config", path, "region", "show", "-o", "json")
@@ -339,13 +352,13 @@ def test_region_takes_listed_nodes_only(derpctl, beside, region, etcd):
     d = found.place("d")
     d.configure(registry={"etcd": {"endpoints": [etcd.url], "ttl": 5}})
     beside.run(found.start(d))
-    eventually(lambda: any("listed nodes only" in n for n in d.node.region.notes()))
+    soon(lambda: any("listed nodes only" in n for n in d.node.region.notes()))
     member = d.member
     add = ("--host", member.host, "--ipv6", "none", "--derp-port", "4433")
     assert (
         derpctl("--config", path, "node", "add", "900d", *add, "--pin", d.pin).code == 0
     )
-    eventually(lambda: d.ups == {"900a", "900b", "900c"}, within=20.0)
+    soon(lambda: d.ups == {"900a", "900b", "900c"}, within=20.0)
     assert derpctl("--config", path, "region", "set").code == 2
 
 
