@@ -8,7 +8,7 @@ from pathlib import Path
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
-from derpctl.texts import at_most
+from derpctl.texts import at_most, whole_text
 
 
 _MODE = 0o644
@@ -27,19 +27,6 @@ def read_whole(path: Path) -> str:
     except OSError as exc:
         reason, hint = (exc.strerror or "unreadable").lower(), "check path and mode"
         raise CtlError(str(path), reason, hint, Exit.CONFIG) from exc
-
-
-def whole_text(name: str, data: bytes) -> str:
-    """Read bytes as a text; a byte order mark stays in it.
-
-    Raises:
-        CtlError: They are none.
-    """
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        reason, hint = f"not text: byte {exc.start}", "give a text file, in UTF-8"
-        raise CtlError(name, reason, hint, Exit.INVALID) from exc
 
 
 def replace_whole(path: Path, text: str) -> None:

@@ -78,13 +78,22 @@ def at_most(name: str, file: BinaryIO) -> bytes:
 
 
 def as_text(name: str, data: bytes) -> str:
-    """Take bytes for text.
+    """Take bytes for text, without a byte order mark.
+
+    Raises:
+        CtlError: They are none.
+    """
+    return whole_text(name, data).removeprefix("\ufeff")
+
+
+def whole_text(name: str, data: bytes) -> str:
+    """Take bytes for text; a byte order mark stays in it.
 
     Raises:
         CtlError: They are none.
     """
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as exc:
         reason, hint = f"not text: byte {exc.start}", "give a text file, in UTF-8"
         raise CtlError(name, reason, hint, Exit.INVALID) from exc

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import typer
 
-from derpctl.files import read_whole, replace_whole, whole_text
+from derpctl.files import read_whole, replace_whole
 from derpctl.map.lint import printable
 from derpctl.map.mend import mend
-from derpctl.texts import STANDARD_INPUT, at_most, is_yaml
+from derpctl.texts import STANDARD_INPUT, at_most, is_yaml, whole_text
 
 
 _BOM = "\ufeff"
