@@ -37,11 +37,13 @@ LABEL org.opencontainers.image.title="derpmesh" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+# Below /root is what users of camllia/derper mount.
 RUN groupadd --gid 65532 derpd && \
     useradd --uid 65532 --gid derpd --no-create-home --home-dir /var/lib/derpd \
         --no-log-init --shell /usr/sbin/nologin derpd && \
     install -d -o derpd -g derpd -m 0755 /etc/derpmesh /run/derpd && \
-    install -d -o derpd -g derpd -m 0700 /etc/derpmesh/keys /var/lib/derpd
+    install -d -o derpd -g derpd -m 0700 /etc/derpmesh/keys /var/lib/derpd && \
+    chmod 0711 /root
 COPY --from=project /opt/derpmesh /opt/derpmesh
 # The admin socket is not in the state's volume: a read-only root has a tmpfs for it.
 ENV PATH=/opt/derpmesh/bin:$PATH \
