@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from derpmesh.config import DaemonConfig, load_daemon_config
-from derpmesh.container import Adopted, adopt
+from derpmesh.container import Adopted, Unanswered, adopt
 from derpmesh.membership.regionfile import dump_member
 from derpmesh.membership.source import member_of, named, source_of
 from derpmesh.region import MeshRegion
@@ -100,7 +100,7 @@ def derpd(
                 logger.warning("container: %s", remark)
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_run(found))
-    except (InvalidConfig, ConfigError) as exc:
+    except (InvalidConfig, ConfigError, Unanswered) as exc:
         _say(str(exc).splitlines())
         raise typer.Exit(EXIT_CONFIG) from exc
 
