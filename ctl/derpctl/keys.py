@@ -2,16 +2,13 @@
 
 import contextlib
 import os
-import stat
 from pathlib import Path
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpnode.secretfile import others_may_read, shown_mode
 from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import KEY_SIZE, MeshKey
-
-
-_GROUP_OR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def new_mesh_key() -> MeshKey:
@@ -27,7 +24,7 @@ def find_mesh_key(path: Path) -> MeshKey | None:
             shown.
     """
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
         text = path.read_text("utf-8")
     except FileNotFoundError:
         return None
@@ -36,8 +33,8 @@ def find_mesh_key(path: Path) -> MeshKey | None:
         hint = "give a file with 64 hex digits, or a name that is free"
         found = (reason or "not text").lower()
         raise CtlError(str(path), found, hint, Exit.CONFIG) from None
-    if mode & _GROUP_OR_OTHERS:
-        reason = f"mode {stat.S_IMODE(mode):04o} lets others read this secret"
+    if others_may_read(status):
+        reason = f"mode {shown_mode(status)} lets others read this secret"
         raise CtlError(str(path), reason, f"run: chmod 600 {path}", Exit.CONFIG)
     try:
         return MeshKey.parse(text)
@@ -52,9 +49,17 @@ def make_mesh_key(path: Path) -> None:
     Raises:
         CtlError: It is there, or cannot be written; then nothing is left of it.
     """
-    text = new_mesh_key().text() + "\n"
+    write_new(path, (new_mesh_key().text() + "\n").encode())
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file that is not there yet.
+
+    Raises:
+        CtlError: It is there, or cannot be written; then nothing is left of it.
+    """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError as exc:
         reason = "it is there, and its key may be in use"
         hint = "give another name, or move it away"
@@ -62,9 +67,10 @@ def make_mesh_key(path: Path) -> None:
     except OSError as exc:
         raise _unwritable(path, exc) from exc
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
             file.flush()
+            os.fchmod(descriptor, mode)
             os.fsync(file.fileno())
     except OSError as exc:
         with contextlib.suppress(OSError):

@@ -21,6 +21,7 @@ from derpnode.errors import ConfigError
 from derpnode.node import Node
 from derpnode.plane.python.selector import new_event_loop
 from derpnode.server.log import set_up
+from derpnode.server.servicemanager import ServiceManager
 
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ async def _run(config: DaemonConfig) -> None:
     if config.node.name == AUTO_NAME:
         config = await named(config)
         set_up(config.log.level, config.log.format, node=config.node.name)
-    node = Node(config)
+    node = Node(config, ServiceManager(os.environ))
     if node.mesh_keys is not None:
         MeshRegion(node, config, node.mesh_keys, source_of(config, node))
     loop = asyncio.get_running_loop()

@@ -416,6 +416,10 @@ class AdminSection(Section):
     listen: list[str] = ["127.0.0.1:9090"]
     """TCP addresses `HOST:PORT`. Off loopback, `/v1` needs a token and TLS."""
 
+    host: Host | None = None
+    """What other machines dial for the first of these addresses that is off loopback.
+    Default: that address, or `node.host` if it is every address."""
+
     socket: FilePath | None = None
     """Unix socket, mode 0660. Default: `admin.sock` in the state directory."""
 

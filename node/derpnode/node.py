@@ -43,6 +43,7 @@ from derpnode.server.meshkeys import MeshKeys, proves_nothing
 from derpnode.server.readiness import Readiness
 from derpnode.server.region import Alone, RegionPort
 from derpnode.server.selfcheck import check_itself
+from derpnode.server.servicemanager import ServiceManager
 from derpnode.server.stun import StunServer
 from derpnode.server.switchboard import Switchboard
 from derpnode.wire.frames import MAX_SEND
@@ -68,6 +69,7 @@ class Node:
 
     Args:
         config: Its settings.
+        manager: Told how it fares; None: nobody is.
 
     Raises:
         ConfigError: Something it needs cannot be used; nothing was started.
@@ -78,8 +80,11 @@ class Node:
 
     _trouble = ""  # why it is not ready, as was told; empty: it was told to be
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(
+        self, config: NodeConfig, manager: ServiceManager | None = None
+    ) -> None:
         self.config = config
+        self._manager = manager or ServiceManager({})
         self.version = __version__
         self.started_at = _now()
         self._started = time.monotonic()
@@ -207,6 +212,8 @@ class Node:
                     self._draining = tasks.create_task(self._goodbye("", 0.0))
                 background = [tasks.create_task(job) for job in self._jobs()]
                 self._announce()
+                if self.starts_drained:
+                    self.journal.add(Kind.DRAINED, text="it is to take no clients")
                 await self._stopping.wait()
                 self.journal.add(Kind.STOPPING, text="it is told to stop")
                 self._ports.close_public()
@@ -228,12 +235,14 @@ class Node:
 
     def reload(self) -> None:
         """Read certificate and key files again, now."""
+        self._manager.reloading()
         if self.certificates is not None:
             self.certificates.reload.set()
         if self.mesh_keys is not None:
             self.mesh_keys.reload.set()
         self.admission.reload()
         self._admin.reload()
+        self._manager.reloaded()
 
     def _jobs(self) -> list[Coroutine[None, None, None]]:
         jobs = [
@@ -243,6 +252,7 @@ class Node:
                 asyncio.sleep
             ),
             self.admission.watch(),
+            self._manager.run(self.journal),
         ]
         if self.certificates is not None:
             jobs.append(self.certificates.watch())

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from derpctl.admin import Admin, AdminFailed, NodeView
-from derpctl.demo.certificates import Authority
+from derpctl.authority import Authority
 
 
 READY_LIMIT = 30.0

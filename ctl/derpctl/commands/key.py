@@ -11,7 +11,9 @@ from derpctl.settings import OutputOption, TimeoutOption, settings_of
 
 app = typer.Typer(name="key", no_args_is_help=True, rich_markup_mode=None)
 mesh = typer.Typer(name="mesh", no_args_is_help=True, rich_markup_mode=None)
+admin = typer.Typer(name="admin", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(mesh)
+app.add_typer(admin)
 
 
 @app.callback()
@@ -22,6 +24,55 @@ def group() -> None:
 @mesh.callback()
 def mesh_group() -> None:
     """The secret that the nodes of a region share."""
+
+
+@admin.callback()
+def admin_group() -> None:
+    """What nodes that are asked over the network show, and ask for."""
+
+
+@admin.command("generate")
+def generate_admin(
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to put them; none is there.")
+    ],
+    *,
+    host: Annotated[
+        list[str],
+        typer.Option(
+            help="Name or address that nodes are asked at, *.NAME too; repeatable."
+        ),
+    ],
+    output: OutputOption = None,
+) -> None:
+    """Make a token and a certificate for the admin listeners of a region.
+
+    Prints what every node's configuration says of them, and derpctl's. The authority's
+    key is thrown away, so name all hosts at once. What is there stays: exits 6.
+
+    Examples: derpctl key admin generate /etc/derpmesh/keys --host 10.0.0.1 --host
+    10.0.0.2; derpctl key admin generate keys --host '*.relay.internal'
+    """
+    from derpctl import adminkeys, documents  # noqa: PLC0415
+
+    settings = settings_of(context, output)
+    made = adminkeys.make_admin_keys(folder.absolute(), host)
+    if settings.as_json:
+        files = {name: str(path) for name, path in made.items()}
+        found = documents.document("AdminKeys", files=files, hosts=host)
+        typer.echo(documents.pretty(found))
+        return
+    told = "made; the same on every node, as below; derpctl's own file names"
+    names = f"token_file: {made[adminkeys.TOKEN]} and ca_file: {made[adminkeys.CA]}"
+    typer.echo(f"derpctl: {folder}: {told} {names}", err=True)
+    typer.echo(
+        "admin:\n"
+        '  listen: [":9090"]\n'
+        f"  token_file: {made[adminkeys.TOKEN]}\n"
+        f"  certificate: {made[adminkeys.CERTIFICATE]}\n"
+        f"  key: {made[adminkeys.KEY]}"
+    )
 
 
 @mesh.command()

@@ -13,7 +13,7 @@ from typing import IO
 
 import yaml
 
-from derpctl.demo.certificates import Authority
+from derpctl.authority import Authority
 from derpctl.demo.choices import Tls
 from derpctl.demo.ports import ADMIN_HOST, Ports, are_free, free_ports
 from derpctl.errors import CtlError

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import os
-import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from derpmesh.etcd.errors import FileUnusable
+from derpnode.secretfile import others_may_read, shown_mode
 
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Credentials:
         where = str(self.password_file)
         try:
             with self.password_file.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                status = os.fstat(file.fileno())
                 content = file.read(_MAX_PASSWORD + 1)
         except OSError as exc:
             reason, hint = (
@@ -42,8 +42,8 @@ class Credentials:
                 "let the user that runs derpd read it",
             )
             raise FileUnusable(where, reason, hint) from exc
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            reason = f"mode {mode:04o} lets others read this secret"
+        if others_may_read(status):
+            reason = f"mode {shown_mode(status)} lets others read this secret"
             raise FileUnusable(where, reason, f"run: chmod 600 {where}")
         try:
             password = content.decode().rstrip("\r\n")

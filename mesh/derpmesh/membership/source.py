@@ -260,5 +260,6 @@ def admin_url(config: DaemonConfig) -> str | None:
             host = address.host
             if not host or ip_address(host).is_unspecified:
                 host = config.node.host
+            host = config.admin.host or host
             return f"https://{Address(host, address.port)}"
     return None

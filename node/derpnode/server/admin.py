@@ -68,6 +68,7 @@ CLOSING: Final = 1.0
 """Seconds that requests under way have when the node stops."""
 
 _SOCKET_MODE = 0o660
+_LEAVING = ("draining", "drained")
 _NANOSECONDS = 10**9
 _HINTS = {
     errno.EADDRINUSE: "stop the other server, or choose another port",
@@ -259,9 +260,18 @@ class AdminServer:
     def _livez(self, _: web.BaseRequest) -> web.Response:
         return answer(200, "ok")
 
-    def _readyz(self, _: web.BaseRequest) -> web.Response:
-        if self._facts.state == "serving":
+    def _readyz(self, request: web.BaseRequest) -> web.Response:
+        """Say whether it takes clients; asked so, whether it relays for those it has.
+
+        A balancer must send nobody to a node that drains, and whoever restarts what
+        is not well must let it drain.
+        """
+        state = self._facts.state
+        if state == "serving":
             return answer(200, "ready")
+        may_drain = request.query.get("draining") == "ok"
+        if may_drain and state in _LEAVING and self._facts.readiness.well:
+            return answer(200, state)
         return answer(503, "\n".join(self._facts.reasons))
 
     def _metrics(self, _: web.BaseRequest) -> web.Response:

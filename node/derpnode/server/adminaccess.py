@@ -5,7 +5,6 @@ import hmac
 import os
 import re
 import ssl
-import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from aiohttp import web
 
 from derpnode.config import AdminSection, is_ip
 from derpnode.errors import ConfigError
+from derpnode.secretfile import others_may_read, shown_mode
 
 
 _MAX_TOKEN = 4096  # bytes of its file
@@ -116,13 +116,13 @@ def load_token(path: Path) -> bytes:
     setting, hint = "admin.token_file", "let the user that runs derpd read it"
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             token = file.read(_MAX_TOKEN).strip()
     except OSError as exc:
         reason = f"cannot be read: {exc.strerror}"
         raise ConfigError(setting, str(path), reason, hint) from exc
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        reason = f"mode {mode:04o} lets others read this secret"
+    if others_may_read(status):
+        reason = f"mode {shown_mode(status)} lets others read this secret"
         raise ConfigError(setting, str(path), reason, f"run: chmod 600 {path}")
     if not re.fullmatch(rb"[!-~]+", token):
         reason = "not one word of printable ASCII"

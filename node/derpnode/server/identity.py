@@ -3,9 +3,11 @@
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from derpnode.errors import ConfigError
+from derpnode.secretfile import others_may_read, shown_mode
 from derpnode.wire.errors import BadKeyText
 from derpnode.wire.keys import KEY_SIZE, MeshKey, PrivateKey, identity_json
 from derpnode.wire.keys import parse_identity as parse
@@ -16,7 +18,6 @@ IDENTITY_FILE = "derper.key"
 
 _PRIVATE = 0o600
 _MAX_SIZE = 64 * 1024  # bytes; a key file is below 200
-_GROUP_OR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _MESH_SETTING = "mesh.key_file"
 _UNREADABLE = "let the user that runs derpd read it"
 
@@ -34,7 +35,7 @@ def load_identity(state_dir: Path) -> PrivateKey:
     path = state_dir / IDENTITY_FILE
     try:
         # The group may read it: Kubernetes makes it so (`fsGroup`) on each start.
-        text = _read_secret(path, "state_dir", forbidden=stat.S_IRWXO)
+        text = _read_secret(path, "state_dir", is_exposed=_others_than_group)
     except FileNotFoundError:
         return _create_identity(path)
     try:
@@ -65,7 +66,7 @@ def find_mesh_key(path: Path) -> MeshKey | None:
         ConfigError: The file is there and cannot be used; see `load_mesh_key`.
     """
     try:
-        text = _read_secret(path, _MESH_SETTING, forbidden=_GROUP_OR_OTHERS)
+        text = _read_secret(path, _MESH_SETTING, is_exposed=others_may_read)
     except FileNotFoundError:
         return None
     try:
@@ -114,24 +115,30 @@ def _create_identity(path: Path) -> PrivateKey:
     return private
 
 
-def _read_secret(path: Path, setting: str, *, forbidden: int) -> str:
+def _others_than_group(status: os.stat_result) -> bool:
+    return bool(status.st_mode & stat.S_IRWXO)
+
+
+def _read_secret(
+    path: Path, setting: str, *, is_exposed: Callable[[os.stat_result], bool]
+) -> str:
     """Read a small file that only some may read.
 
     Raises:
         FileNotFoundError: There is none.
-        ConfigError: It cannot be read, or its mode has a forbidden bit.
+        ConfigError: It cannot be read, or too many may read it.
     """
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             data = file.read(_MAX_SIZE)
     except FileNotFoundError:
         raise
     except OSError as exc:
         reason = f"cannot be read: {exc.strerror}"
         raise ConfigError(setting, str(path), reason, _UNREADABLE) from exc
-    if mode & forbidden:
-        reason = f"mode {mode:04o} lets others read this secret"
+    if is_exposed(status):
+        reason = f"mode {shown_mode(status)} lets others read this secret"
         raise ConfigError(setting, str(path), reason, f"run: chmod 600 {path}")
     # Undecodable bytes are refused by whoever parses, without being shown.
     return data.decode("utf-8", "replace")

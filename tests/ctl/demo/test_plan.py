@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from derpctl.authority import Authority
 from derpctl.config import load_ctl_config
-from derpctl.demo.certificates import Authority
 from derpctl.demo.choices import Tls
 from derpctl.demo.plan import Options, lock, make_plan
 from derpctl.demo.ports import Ports, are_free, free_ports

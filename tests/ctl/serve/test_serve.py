@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from derpctl.demo.certificates import Authority
+from derpctl.authority import Authority
 from tests.ctl.serve.serving import LIMIT, Servers
 from tests.ctl.standins import AdminStandIn, admin
 

@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 
-from derpctl.demo.certificates import Authority
+from derpctl.authority import Authority
 from derpctl.errors import CtlError
 from derpctl.serve.tls import Pair, ServerTls
 

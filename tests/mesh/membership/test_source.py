@@ -29,3 +29,11 @@ def test_admin_url(listen, url):
     settings = ("node.host=192.0.2.1", "admission.key_file=/etc/clients", *TLS)
     found = load_daemon_config(None, {}, (*settings, f"admin.listen={listen}"))
     assert admin_url(found) == url
+
+
+def test_admin_host():
+    """Operators come by another name than clients, in a pod say."""
+    settings = ("node.host=192.0.2.1", "admission.key_file=/etc/clients", *TLS)
+    more = ("admin.listen=[':9443']", "admin.host=node-0.relay.internal")
+    found = load_daemon_config(None, {}, (*settings, *more))
+    assert admin_url(found) == "https://node-0.relay.internal:9443"

@@ -18,6 +18,7 @@ from derpnode.relay.relay import Client
 from derpnode.server.admin import AdminServer
 from derpnode.server.exposition import exposition
 from derpnode.server.metrics import EventLoopLag, make_registry
+from derpnode.server.servicemanager import ServiceManager
 from derpnode.wire.frames import HEADER, HEADER_SIZE
 from derpnode.wire.handshake import ClientInfo, client_info_frame, parse_server_key
 from derpnode.wire.keys import NONCE_SIZE, NodeKey, PrivateKey
@@ -55,9 +56,11 @@ async def built(config: NodeConfig) -> AsyncIterator[Node]:
 
 
 @asynccontextmanager
-async def running(config: NodeConfig) -> AsyncIterator[Node]:
+async def running(
+    config: NodeConfig, manager: ServiceManager | None = None
+) -> AsyncIterator[Node]:
     """Run a node until it serves; stop it at once in the end."""
-    node = Node(config)
+    node = Node(config, manager)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(node.run())
         async with asyncio.timeout(10):

@@ -1,4 +1,4 @@
-"""A certificate authority for an occasion; its key is never written down."""
+"""A certificate authority for one occasion; its key is never written down."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 LIFETIME = timedelta(days=90)
-"""derpprobe alarms a week before the end; a demo that is held lasts longer."""
+"""derpprobe alarms a week before the end; a demo that is held is shorter."""
 
 _BACKDATED = timedelta(days=1)  # for clients whose clock is behind
 _CRITICAL = True
@@ -31,12 +31,20 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates while it lives."""
+    """Signs certificates while it lives.
 
-    def __init__(self, now: datetime | None = None) -> None:
-        self._now = now or datetime.now(UTC)
+    Args:
+        name: Its common name.
+        lifetime: How long what it signs is valid, and it itself.
+    """
+
+    def __init__(
+        self, name: str = "derpmesh demo CA", lifetime: timedelta = LIFETIME
+    ) -> None:
+        self._now = datetime.now(UTC)
+        self._lifetime = lifetime
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("derpmesh demo CA")
+        self._name = _name(name)
         public = self._key.public_key()
         identifier = x509.SubjectKeyIdentifier.from_public_key(public)
         self._issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
@@ -87,7 +95,7 @@ class Authority:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(self._now - _BACKDATED)
-            .not_valid_after(self._now + LIFETIME)
+            .not_valid_after(self._now + self._lifetime)
         )
 
 
