@@ -198,11 +198,14 @@ def _check_proofs(etcd: EtcdSection) -> Iterator[ConfigError]:
 
 
 def load_daemon_config(
-    path: Path | None, environ: Mapping[str, str], overrides: Sequence[str] = ()
+    path: Path | None,
+    environ: Mapping[str, str],
+    overrides: Sequence[str] = (),
+    base: Mapping[str, object] | None = None,
 ) -> DaemonConfig:
     """Read the configuration of `derpd`; see `derpnode.config.read_config`.
 
     Raises:
         InvalidConfig: Something cannot be used; every problem is listed.
     """
-    return read_config(DaemonConfig, path, environ, overrides)
+    return read_config(DaemonConfig, path, environ, overrides, base)

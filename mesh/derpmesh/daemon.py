@@ -5,13 +5,14 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from derpmesh.config import DaemonConfig, load_daemon_config
+from derpmesh.container import Adopted, adopt
 from derpmesh.membership.regionfile import dump_member
 from derpmesh.membership.source import member_of, named, source_of
 from derpmesh.region import MeshRegion
@@ -63,6 +64,14 @@ def derpd(
             "--print-node", help="Print this node's entry for the region's file."
         ),
     ] = False,
+    container: Annotated[
+        bool,
+        typer.Option(
+            "--container",
+            help="Take the place of another relay's image: where there is no"
+            " configuration file, its variables and volumes say what to do.",
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key; repeatable."),
@@ -74,20 +83,31 @@ def derpd(
 ) -> None:
     """Run one derpmesh node: a DERP relay and STUN server."""
     try:
-        found = load_daemon_config(_file(config), _settings(os.environ), settings or ())
+        file = _file(config)
+        adopted = adopt(os.environ) if container and file is None else Adopted({}, [])
+        found = load_daemon_config(
+            file, _settings(os.environ), settings or (), adopted.tree
+        )
         if check_config:
+            _say(adopted.remarks)
             typer.echo("configuration is valid")
         elif print_node:
             typer.echo(_entry(found), nl=False)
         else:
             _raise_file_limit()
             set_up(found.log.level, found.log.format, node=found.node.name)
+            for remark in adopted.remarks:
+                logger.warning("container: %s", remark)
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_run(found))
     except (InvalidConfig, ConfigError) as exc:
-        for line in str(exc).splitlines():
-            typer.echo(f"derpd: {line}", err=True)
+        _say(str(exc).splitlines())
         raise typer.Exit(EXIT_CONFIG) from exc
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(f"derpd: {line}", err=True)
 
 
 def _file(named: Path | None) -> Path | None:

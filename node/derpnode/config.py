@@ -5,6 +5,7 @@ Values come from the YAML file, then from the environment (`DERPD_A__B` sets
 always usable: whatever can be judged without touching the network is judged here.
 """
 
+import copy
 import difflib
 import ipaddress
 import re
@@ -581,6 +582,7 @@ def read_config(
     path: Path | None,
     environ: Mapping[str, str],
     overrides: Sequence[str] = (),
+    base: Mapping[str, object] | None = None,
 ) -> C:
     """Read a configuration and check it whole.
 
@@ -589,11 +591,12 @@ def read_config(
         path: The YAML file; None for the defaults alone.
         environ: Environment variables; those with our prefix set keys.
         overrides: `a.b=VALUE` texts, the value in YAML; they win over all.
+        base: What holds where there is no file.
 
     Raises:
         InvalidConfig: Something cannot be used; every problem is listed.
     """
-    tree = _read(path) if path is not None else {}
+    tree = _read(path) if path is not None else copy.deepcopy(dict(base or {}))
     for name, value in _environment(environ):
         _assign(tree, name, value)
     for override in overrides:

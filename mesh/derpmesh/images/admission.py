@@ -30,8 +30,11 @@ def admission(draft: Draft) -> None:
         draft.remark(Flag.SOCKET, "left out: nobody asks tailscaled")
     has_url = bool(url) and _url(draft, url)
     if verifies and has_url:
-        text = "admission.urls; derper wants both to agree, here either one admits"
-        draft.remark(Flag.VERIFY_URL, text)
+        text = (
+            "admission.urls; derper wants tailscaled to agree, and here either one"
+            " admits; leave admission.tailscaled or admission.urls out, or keep both"
+        )
+        draft.refuse(Flag.VERIFY_URL, text)
     elif has_url:
         draft.remark(Flag.VERIFY_URL, "admission.urls")
         draft.remark(Flag.VERIFY_CLIENTS, "none: only admission.urls admits")
@@ -49,7 +52,8 @@ def _url(draft: Draft, text: str) -> bool:
         draft.refuse(Flag.VERIFY_URL, f"not an http:// or https:// URL; {hint}")
         return False
     url = urlsplit(text)
-    if "@" in url.netloc or url.query or url.fragment:
+    may_be_secret = "@" in url.netloc or url.query or url.fragment
+    if may_be_secret and not draft.in_place:
         host = url.netloc.rpartition("@")[2]
         shown = url._replace(netloc=host, query="", fragment="")
         draft.put("admission.urls", [shown.geturl()])
@@ -75,7 +79,8 @@ def _open_relay(draft: Draft) -> None:
 
 def _fail_open(draft: Draft) -> None:
     text = "while a URL is away, who was let in before stays (admission.grace)"
-    if draft.read(Flag.FAIL_OPEN, golang.boolean, default=False):
+    has_url = bool(draft.text(Flag.VERIFY_URL))
+    if draft.read(Flag.FAIL_OPEN, golang.boolean, default=False) and has_url:
         draft.refuse(Flag.FAIL_OPEN, f"no key: {text}, and strangers stay out")
     else:
         draft.remark(Flag.FAIL_OPEN, f"no key, it is always so: {text}")

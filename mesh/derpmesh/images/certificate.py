@@ -6,6 +6,7 @@ from derpnode.config import is_ip
 
 
 _TLS_PORT = 443
+_OWN = "none: state_dir has what derpd makes itself"
 _HOME = "/root"  # where derper runs in the image that has relative paths
 
 
@@ -15,6 +16,7 @@ def certificate(draft: Draft) -> None:
     folder = draft.text(Flag.CERT_DIR) or draft.family.cert_dir
     if not folder.startswith("/"):
         folder = f"{_HOME}/{folder}"
+    draft.folder = folder.rstrip("/") or "/"
     if mode not in ("manual", "letsencrypt", "gcp"):
         draft.refuse(
             flag, f"{mode!r:.40} is no mode of derper's; it is taken as manual"
@@ -33,7 +35,8 @@ def certificate(draft: Draft) -> None:
         draft.remark(flag, "tls.certificate and tls.key")
         draft.remark(Flag.CERT_DIR, "tls.certificate and tls.key")
         return
-    draft.remark(Flag.CERT_DIR, "none: state_dir has what derpd makes itself")
+    text = "state_dir" if draft.in_place else _OWN
+    draft.remark(Flag.CERT_DIR, text)
 
 
 def _automatic(draft: Draft, mode: str) -> None:
@@ -52,6 +55,9 @@ def _automatic(draft: Draft, mode: str) -> None:
 
 
 def _keep_pin(draft: Draft, folder: str) -> None:
+    if draft.in_place:
+        draft.remark(Flag.CERT_MODE, "tls.mode: self-signed, which clients pin")
+        return
     name = (draft.host or "HOST").replace(":", "")
     text = (
         f"tls.mode: copy {name}.crt and .key from {folder} to {STATE} to keep the pin"

@@ -14,6 +14,9 @@ Tree = dict[str, object]
 STATE = "/var/lib/derpd"
 """What `state_dir` is unless it is set."""
 
+IDENTITY = "/var/lib/derper/derper.key"
+"""Where derper keeps its key, run by root, unless it is told."""
+
 
 class Remark(NamedTuple):
     """What became of one variable."""
@@ -34,11 +37,16 @@ class Draft:
     family: Family
     said: Mapping[Flag, tuple[str, str]]
     """Variable and value of each flag that was set."""
+    in_place: bool = False
+    """Whether `derpd` runs where the image would: nobody is shown the tree, so secrets
+    stay in it, and files are taken over."""
     host: str = ""
     """What clients dial; empty if nothing says it."""
     port: int = 443
     """Where the relay listens."""
     relays: bool = True
+    folder: str = ""
+    """Where the image has its certificates; absolute."""
     tree: Tree = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
     refusals: list[Remark] = field(default_factory=list)

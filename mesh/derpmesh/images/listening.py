@@ -94,7 +94,9 @@ def relay(draft: Draft) -> None:
     elif home:
         hint = "set derp.home to blank, default or a URL"
         draft.refuse(Flag.HOME, f"neither blank nor a URL; {hint}")
-    if Flag.CONFIG in draft.said:
+    if draft.in_place:
+        draft.remark(Flag.CONFIG, "derper.key in state_dir")
+    elif Flag.CONFIG in draft.said:
         draft.put("state_dir", STATE)
         text = f"state_dir: copy this file to {STATE}/derper.key, mode 0600, to keep it"
         draft.remark(Flag.CONFIG, text)

@@ -51,10 +51,10 @@ def names(draft: Draft) -> None:
 def without_a_key(draft: Draft) -> None:
     """Say what to do instead of what derpd has not."""
     secrets = "derpd asks no server of secrets; have it put the mesh key into a file"
+    for flag in (Flag.SECRETS_PREFIX, Flag.SECRETS_CACHE):
+        draft.remark(flag, "left out: it is about a server of secrets")
     for flag, text in (
         (Flag.SECRETS_URL, f"no key: {secrets}, mesh.key_file"),
-        (Flag.SECRETS_PREFIX, f"no key: {secrets}, mesh.key_file"),
-        (Flag.SECRETS_CACHE, f"no key: {secrets}, mesh.key_file"),
         (Flag.UNPUBLISHED, "no key: derpd answers for bootstrap_dns.names only"),
         (
             Flag.AUTH_KEY,

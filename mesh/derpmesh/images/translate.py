@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from derpmesh.images.admission import admission
 from derpmesh.images.certificate import certificate
-from derpmesh.images.draft import Draft, Remark, Tree
+from derpmesh.images.draft import IDENTITY, Draft, Remark, Tree
 from derpmesh.images.families import FLAGS, Family, Flag, family_of
 from derpmesh.images.listening import host, listeners, relay
 from derpmesh.images.meshing import mesh
@@ -24,23 +24,41 @@ class Translation(NamedTuple):
     """Variables that we have a key for, or that change nothing."""
     refusals: list[Remark]
     """What we do not do, or cannot know: somebody must act."""
+    family: str = ""
+    """Whose variables they are."""
+    folder: str = ""
+    """Where that image has its certificates."""
+    identity: str = ""
+    """Where that image has the key of the node."""
 
 
-def translate(environ: Mapping[str, str], image: str = "") -> Translation:
+def translate(
+    environ: Mapping[str, str], image: str = "", *, in_place: bool = False
+) -> Translation:
     """Translate the variables of a container.
 
     Args:
         environ: All of them; those that no image reads are left out.
         image: What it was made of, if that is known.
+        in_place: Whether `derpd` is to run where the image would: nobody is shown
+            the tree, so secrets stay in it, and files are taken over.
     """
     family = family_of(environ, image)
     if family is None:
         return Translation({}, [], [])
-    draft = Draft(family, _said(family, environ))
+    draft = Draft(family, _said(family, environ), in_place)
     for step in _STEPS:
         step(draft)
     draft.remarks += [*_unspoken(draft), *_others(draft, environ)]
-    return Translation(draft.tree, draft.remarks, draft.refusals)
+    identity = draft.text(Flag.CONFIG) or IDENTITY
+    return Translation(
+        draft.tree,
+        draft.remarks,
+        draft.refusals,
+        family=family.name,
+        folder=draft.folder,
+        identity=identity,
+    )
 
 
 def _said(family: Family, environ: Mapping[str, str]) -> dict[Flag, tuple[str, str]]:

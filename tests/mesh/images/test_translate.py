@@ -76,6 +76,9 @@ TREE = {
 }
 
 
+NOTHING = ({}, [], [])
+
+
 def accepted(tree, folder):
     """Have the real `derpd` read it."""
     path = folder / "derpd.yaml"
@@ -93,9 +96,8 @@ def test_every_variable_of_camllia(tmp_path):
     assert {one.variable for one in found.refusals} == {
         "VERIFY_FAIL_OPEN",
         "SECRETS_URL",
-        "SECRETS_PREFIX",
-        "SECRETS_CACHEDIR",
         "UNPUBLISHED_DNS",
+        "VERIFY_CLIENT_URL",
     }
     assert {one.variable for one in (*found.remarks, *found.refusals)} == set(XAVIER)
 
@@ -189,7 +191,7 @@ def test_images_are_known_by_name():
     assert family_of({}, "ghcr.io/xavieralpha/derper:latest").name == "camllia/derper"
     assert family_of({}, "fredliang/derper").name == "fredliang/derper"
     assert family_of({"PATH": "/bin"}, "nginx") is None
-    assert translate({"PATH": "/bin", "HOSTNAME": "3f2a9c01d2e4"}) == ({}, [], [])
+    assert translate({"PATH": "/bin", "HOSTNAME": "3f2a9c01d2e4"})[:3] == NOTHING
 
 
 @pytest.mark.parametrize("hostname", ["3f2a9c01d2e4", "derper-7d9f-x2x", "vps1", ""])
@@ -311,7 +313,7 @@ def test_any_environment_makes_a_configuration(environ):
     """Whatever is set, `derpd` would accept it, and nothing is passed over."""
     found = translate(environ)
     if family_of(environ) is None:
-        assert found == ({}, [], [])
+        assert found[:3] == NOTHING
         return
     config = DaemonConfig.model_validate(found.tree)
     assert list(config.problems()) == []

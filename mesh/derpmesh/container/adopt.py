@@ -1,0 +1,89 @@
+"""From the variables and volumes of another image to a configuration of ours."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from derpmesh.container.answers import Open, Tree, key_of, said_of, unanswered
+from derpmesh.container.volumes import Left, lone_address, state_of, take_over
+from derpmesh.images import Remark, Translation, translate
+from derpnode.config import InvalidConfig
+from derpnode.errors import ConfigError
+
+
+_SEED = "camllia/derper"
+_SEED_CERTIFICATES = "root/derper-certs"
+
+
+class Adopted(NamedTuple):
+    """What the container is to do, before keys of ours are looked at."""
+
+    tree: Tree
+    """Part of a configuration; empty: nothing of another image is here."""
+    remarks: list[str]
+    """What an operator should read: our keys, and what was taken over."""
+
+
+def adopt(environ: Mapping[str, str], root: Path = Path("/")) -> Adopted:
+    """Read what another image's users set and mounted.
+
+    Args:
+        environ: All variables of the container.
+        root: Where its files are.
+
+    Raises:
+        InvalidConfig: A variable means what we do not do; none is passed over.
+        ConfigError: A volume cannot be used.
+    """
+    # Not Path.is_dir: a folder that we may not look into is no reason to end here.
+    image = _SEED if os.path.isdir(root / _SEED_CERTIFICATES) else ""  # noqa: PTH112
+    found = translate(environ, in_place=True)
+    if not found.tree and not found.refusals:
+        found = translate(environ, image, in_place=True)
+    if not found.family:
+        return Adopted({}, [])
+    tree, refusals = found.tree, list(found.refusals)
+    remarks = [_said(found, remark) for remark in found.remarks]
+    left = Left(_below(root, found.folder), _below(root, found.identity))
+    lone = None if _host(tree) else lone_address(left.folder)
+    if lone is not None:
+        refusals = [one for one in refusals if key_of(one.variable) != "node.host"]
+        tree["node"] = {"host": lone}
+        remarks.append(
+            f"nothing says what clients dial: node.host is {lone}, as the certificate"
+            f" in {left.folder} is for it; DERPD_NODE__HOST says another"
+        )
+    open_ = unanswered(refusals, environ, tree)
+    if open_:
+        raise InvalidConfig([_problem(environ, one) for one in open_])
+    is_pinned = _is_pinned(tree) and not said_of(environ, "tls")
+    state = state_of(environ, left if is_pinned else None)
+    tree["state_dir"] = str(state)
+    host = environ.get("DERPD_NODE__HOST") or _host(tree)
+    remarks += take_over(left, state, host if is_pinned else None)
+    return Adopted(tree, remarks)
+
+
+def _below(root: Path, absolute: str) -> Path:
+    return root / absolute.lstrip("/")
+
+
+def _host(tree: Tree) -> str:
+    node = tree.get("node")
+    return str(node.get("host", "")) if isinstance(node, dict) else ""
+
+
+def _is_pinned(tree: Tree) -> bool:
+    tls = tree.get("tls")
+    return isinstance(tls, dict) and tls.get("mode") == "self-signed"
+
+
+def _said(found: Translation, remark: Remark) -> str:
+    return f"{remark.variable}, of {found.family}: {remark.text}"
+
+
+def _problem(environ: Mapping[str, str], one: Open) -> ConfigError:
+    """Name the variable, our key and the remedy; never a value that may be secret."""
+    is_set = "set" if environ.get(one.variable) else "not set"
+    return ConfigError(one.variable, is_set, one.text, one.remedy)
