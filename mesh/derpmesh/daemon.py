@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import resource
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from derpmesh.config import DaemonConfig, load_daemon_config
 from derpmesh.container import Adopted, Unanswered, adopt
+from derpmesh.descriptors import raise_limit
 from derpmesh.membership.regionfile import dump_member
 from derpmesh.membership.source import member_of, named, source_of
 from derpmesh.region import MeshRegion
@@ -94,7 +94,6 @@ def derpd(
         elif print_node:
             typer.echo(_entry(found), nl=False)
         else:
-            _raise_file_limit()
             set_up(found.log.level, found.log.format, node=found.node.name)
             for remark in adopted.remarks:
                 logger.warning("container: %s", remark)
@@ -131,12 +130,6 @@ def _entry(config: DaemonConfig) -> str:
     return dump_member(member_of(config))
 
 
-def _raise_file_limit() -> None:
-    """Allow as many descriptors as we may: each client is one."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 async def _run(config: DaemonConfig) -> None:
     if config.node.name == AUTO_NAME:
         config = await named(config)
@@ -148,6 +141,7 @@ async def _run(config: DaemonConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
+    raise_limit()
     logger.info("derpd %s: starting node %s", __version__, config.node.name)
     await node.run()
 
