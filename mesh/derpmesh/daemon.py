@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import resource
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from derpmesh import openfiles
 from derpmesh.config import DaemonConfig, load_daemon_config
 from derpmesh.container import Adopted, adopt
 from derpmesh.membership.regionfile import dump_member
@@ -94,10 +94,11 @@ def derpd(
         elif print_node:
             typer.echo(_entry(found), nl=False)
         else:
-            _raise_file_limit()
+            limit = openfiles.raise_limit()
             set_up(found.log.level, found.log.format, node=found.node.name)
             for remark in adopted.remarks:
                 logger.warning("container: %s", remark)
+            openfiles.tell(limit)
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_run(found))
     except (InvalidConfig, ConfigError) as exc:
@@ -129,12 +130,6 @@ def _entry(config: DaemonConfig) -> str:
         reason, hint = "etcd has given it no name yet", "start it, or give it a name"
         raise ConfigError("node.name", AUTO_NAME, reason, hint)
     return dump_member(member_of(config))
-
-
-def _raise_file_limit() -> None:
-    """Allow as many descriptors as we may: each client is one."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: DaemonConfig) -> None:
