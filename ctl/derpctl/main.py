@@ -26,6 +26,7 @@ from derpctl.commands import (
     probe,
     region,
     status,
+    tune,
     version,
 )
 from derpctl.commands import map as map_commands
@@ -113,6 +114,7 @@ app.add_typer(map_commands.app)
 app.add_typer(probe.app)
 app.add_typer(key.app)
 app.add_typer(migrate.app)
+app.command(epilog=tune.EPILOG)(tune.tune)
 app.command()(version.version)
 app.command()(completion.completion)
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from derpmesh import openfiles
 from derpmesh.config import DaemonConfig, load_daemon_config
-from derpmesh.container import Adopted, adopt
+from derpmesh.container import Adopted, Unanswered, adopt
+from derpmesh.descriptors import raise_limit
 from derpmesh.membership.regionfile import dump_member
 from derpmesh.membership.source import member_of, named, source_of
 from derpmesh.region import MeshRegion
@@ -94,14 +94,13 @@ def derpd(
         elif print_node:
             typer.echo(_entry(found), nl=False)
         else:
-            limit = openfiles.raise_limit()
             set_up(found.log.level, found.log.format, node=found.node.name)
             for remark in adopted.remarks:
                 logger.warning("container: %s", remark)
-            openfiles.tell(limit)
+            raise_limit()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_run(found))
-    except (InvalidConfig, ConfigError) as exc:
+    except (InvalidConfig, ConfigError, Unanswered) as exc:
         _say(str(exc).splitlines())
         raise typer.Exit(EXIT_CONFIG) from exc
 

@@ -18,7 +18,7 @@ from derpnode import __version__
 
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "status", "version", "completion", "map", "probe")
+COMMANDS = ("demo", "status", "tune", "version", "completion", "map", "probe")
 
 
 def test_help(derpctl):

@@ -23,6 +23,9 @@ first, its language:
     a command that runs on beside what follows
 ``sh etcd``
     the same, with the etcd running that the page's configuration names
+``sh systemd``, ``ini systemd``
+    commands that must succeed, and files, on a machine that systemd runs, where the
+    package is installed; see ``tests/install/test_systemd.py``
 """
 
 import re
@@ -49,6 +52,8 @@ MARKS = {
     "sh serve",
     "yaml headscale",
     "sh headscale",
+    "sh systemd",
+    "ini systemd",
 }
 
 

@@ -318,7 +318,7 @@ def test_a_port_in_use(room, tmp_path, section):
 def test_too_few_open_files(room, tmp_path):
     """A limit that no node can live with."""
     options = (*configured(tmp_path, NODE), *FRESH, "--ulimit", "nofile=32:32")
-    assert "nofile = 32: the limit of open files" in refused(room.run(*options))
+    assert "nofile = 32: file descriptors for no client" in refused(room.run(*options))
 
 
 def test_few_open_files_are_told(room, tmp_path):
@@ -326,7 +326,7 @@ def test_few_open_files_are_told(room, tmp_path):
     options = (*configured(tmp_path, NODE), *FRESH, "--ulimit", "nofile=256:256")
     node = room.start(*options)
     node.until_serving()
-    node.until_said("open files are limited to 256")
+    node.until_said("file descriptors: at most 256, so at most 128 clients")
 
 
 def test_no_mesh_key(room, tmp_path):

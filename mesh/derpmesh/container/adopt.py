@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from derpmesh.container.answers import Open, Tree, key_of, said_of, unanswered
+from derpmesh.container.answers import Tree, Unanswered, key_of, said_of, unanswered
 from derpmesh.container.volumes import Left, lone_address, state_of, take_over
 from derpmesh.images import Remark, Translation, translate
-from derpnode.config import InvalidConfig
-from derpnode.errors import ConfigError
 
 
 _SEED = "camllia/derper"
@@ -33,7 +31,7 @@ def adopt(environ: Mapping[str, str], root: Path = Path("/")) -> Adopted:
         root: Where its files are.
 
     Raises:
-        InvalidConfig: A variable means what we do not do; none is passed over.
+        Unanswered: A variable means what we do not do; none is passed over.
         ConfigError: A volume cannot be used.
     """
     # Not Path.is_dir: a folder that we may not look into is no reason to end here.
@@ -56,7 +54,7 @@ def adopt(environ: Mapping[str, str], root: Path = Path("/")) -> Adopted:
         )
     open_ = unanswered(refusals, environ, tree)
     if open_:
-        raise InvalidConfig([_problem(environ, one) for one in open_])
+        raise Unanswered(open_)
     is_pinned = _is_pinned(tree) and not said_of(environ, "tls")
     state = state_of(environ, left if is_pinned else None)
     tree["state_dir"] = str(state)
@@ -81,9 +79,3 @@ def _is_pinned(tree: Tree) -> bool:
 
 def _said(found: Translation, remark: Remark) -> str:
     return f"{remark.variable}, of {found.family}: {remark.text}"
-
-
-def _problem(environ: Mapping[str, str], one: Open) -> ConfigError:
-    """Name the variable, our key and the remedy; never a value that may be secret."""
-    is_set = "set" if environ.get(one.variable) else "not set"
-    return ConfigError(one.variable, is_set, one.text, one.remedy)

@@ -5,11 +5,13 @@ what is to be instead; then whatever the variable would have meant for that key 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from derpmesh.images import Remark
 from derpmesh.images.families import FLAGS, Flag
 from derpnode.config import ENVIRONMENT_PREFIX
+from derpnode.errors import NodeError
 
 
 Tree = dict[str, object]
@@ -46,7 +48,21 @@ class Open(NamedTuple):
 
     variable: str
     text: str
+    """Why; never a value that may be secret."""
     remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.variable}: {self.text}; {self.remedy}"
+
+
+@dataclass(eq=False)
+class Unanswered(NodeError):
+    """Variables of another image mean what we do not do; nothing was started."""
+
+    problems: Sequence[Open]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
 
 
 def unanswered(

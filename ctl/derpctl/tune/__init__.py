@@ -1,0 +1,1 @@
+"""What a machine that relays for thousands should be told, and whether it was."""
