@@ -172,6 +172,11 @@ BUILDS = (
         folder=INTEROP / "headscale",
         commands=["github.com/juanfont/headscale/cmd/headscale"],
     ),
+    Build(
+        release="1.7.9",
+        folder=INTEROP / "actionlint",
+        commands=["github.com/rhysd/actionlint/cmd/actionlint"],
+    ),
 )
 
 PEERS: Mapping[str, Build] = {name: build for build in BUILDS for name in build.names}
