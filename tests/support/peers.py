@@ -173,6 +173,11 @@ BUILDS = (
         commands=["github.com/juanfont/headscale/cmd/headscale"],
     ),
     Build(
+        release="1.7.9",
+        folder=INTEROP / "actionlint",
+        commands=["github.com/rhysd/actionlint/cmd/actionlint"],
+    ),
+    Build(
         release="3.22.0",
         folder=INTEROP / "helm3",
         commands=["helm.sh/helm/v3/cmd/helm"],
