@@ -125,17 +125,23 @@ class Pod:
 
     # Life.
 
-    def prepare(self) -> None:
+    def prepare(self) -> str:
         """Give it a network and volumes, and run its first containers.
+
+        Returns:
+            What they said.
 
         Raises:
             AssertionError: One of them failed; says what it said.
         """
-        self._hold_network()
+        self.hold_network()
         self._make_volumes()
+        told = ""
         for container in self.spec.get("initContainers", []):
             status, said = self.run(container)
             assert status == 0, f"{self.name}/{container['name']}: {said}"
+            told += said
+        return told
 
     def start(self) -> None:
         """Start its container."""
@@ -244,7 +250,7 @@ class Pod:
 
     # What a container is told.
 
-    def _hold_network(self) -> None:
+    def hold_network(self) -> None:
         """Start the container that the others share the network of."""
         words = ["--name", self._label("pause"), "--network", self.machine.mark]
         words += ["--hostname", self.name, "--read-only", "--no-healthcheck"]

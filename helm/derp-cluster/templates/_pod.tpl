@@ -78,6 +78,22 @@ seccompProfile:
       {{- end }}
 {{- end -}}
 
+{{/* What derpd and derpd-address both need. */}}
+{{- define "derp.mounts" -}}
+- name: keys
+  mountPath: /etc/derpmesh/keys
+  readOnly: true
+- name: state
+  mountPath: /var/lib/derpd
+- name: run
+  mountPath: /run/derpd
+{{- if ne .Values.tls.mode "selfSigned" }}
+- name: tls
+  mountPath: /etc/derpmesh/tls
+  readOnly: true
+{{- end }}
+{{- end -}}
+
 {{/* A pod with one relay. */}}
 {{- define "derp.pod" -}}
 {{- $isDaemon := eq .Values.workload.kind "DaemonSet" -}}
@@ -164,6 +180,9 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: status.hostIP
+        {{- with .Values.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       securityContext:
         {{- include "derp.containerSecurity" . | nindent 8 }}
       resources:
@@ -175,8 +194,7 @@ spec:
         - name: podinfo
           mountPath: /etc/podinfo
           readOnly: true
-        - name: run
-          mountPath: /run/derpd
+        {{- include "derp.mounts" . | nindent 8 }}
         {{- if include "derp.readsApi" . }}
         - name: api
           mountPath: /var/run/secrets/kubernetes.io/serviceaccount
@@ -265,18 +283,7 @@ spec:
         - name: config
           mountPath: /etc/derpmesh/config
           readOnly: true
-        - name: keys
-          mountPath: /etc/derpmesh/keys
-          readOnly: true
-        - name: state
-          mountPath: /var/lib/derpd
-        - name: run
-          mountPath: /run/derpd
-        {{- if ne .Values.tls.mode "selfSigned" }}
-        - name: tls
-          mountPath: /etc/derpmesh/tls
-          readOnly: true
-        {{- end }}
+        {{- include "derp.mounts" . | nindent 8 }}
         {{- if include "derp.hasClients" . }}
         - name: clients
           mountPath: /etc/derpmesh/clients
