@@ -11,24 +11,33 @@ capabilities:
 
 {{- define "derp.podSecurity" -}}
 {{- if include "derp.asRoot" . }}
+{{- /* With fsGroup secrets would be a group's, and derpd refuses that of root. The group is for a
+       volume that was another user's before. */}}
 runAsUser: 0
-runAsGroup: 65532
+runAsGroup: 0
+supplementalGroups: [65532]
 {{- else }}
 runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
-{{- end }}
 fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* The secrets of a relay, in one folder. Owned by root, readable by our group. */}}
+{{/* Secrets are root's; whoever is not root reads them by the group. */}}
+{{- define "derp.secretMode" -}}
+{{- if include "derp.asRoot" . }}0400{{ else }}0440{{ end -}}
+{{- end -}}
+
+{{/* The secrets of a relay, in one folder. */}}
 {{- define "derp.keys" -}}
 - name: keys
   projected:
-    defaultMode: 0440
+    defaultMode: {{ .mode }}
+    {{- with .root }}
     sources:
       - secret:
           name: {{ include "derp.meshSecret" . }}
@@ -76,6 +85,7 @@ seccompProfile:
             {{- end }}
             {{- end }}
       {{- end }}
+    {{- end }}
 {{- end -}}
 
 {{/* What derpd and derpd-address both need. */}}
@@ -301,7 +311,7 @@ spec:
     - name: config
       configMap:
         name: {{ include "derp.fullname" . }}
-    {{- include "derp.keys" . | nindent 4 }}
+    {{- include "derp.keys" (dict "root" . "mode" (include "derp.secretMode" .)) | nindent 4 }}
     - name: run
       emptyDir:
         medium: Memory
@@ -316,7 +326,7 @@ spec:
     # What the first container alone is given of the API.
     - name: api
       projected:
-        defaultMode: 0440
+        defaultMode: {{ include "derp.secretMode" . }}
         sources:
           - serviceAccountToken:
               path: token
@@ -331,14 +341,14 @@ spec:
     - name: tls
       secret:
         secretName: {{ include "derp.tlsSecret" . }}
-        defaultMode: 0440
+        defaultMode: {{ include "derp.secretMode" . }}
     {{- end }}
     {{- if include "derp.hasClients" . }}
     - name: clients
       {{- if .Values.admission.existingSecret.name }}
       secret:
         secretName: {{ .Values.admission.existingSecret.name }}
-        defaultMode: 0440
+        defaultMode: {{ include "derp.secretMode" . }}
         items:
           - key: {{ .Values.admission.existingSecret.key }}
             path: clients
