@@ -26,6 +26,9 @@ first, its language:
 ``sh systemd``, ``ini systemd``
     commands that must succeed, and files, on a machine that systemd runs, where the
     package is installed; see ``tests/install/test_systemd.py``
+``sh docker``, ``yaml docker``
+    commands that must succeed with Docker, and files; see
+    ``tests/install/test_howto_docker.py``
 ``sh helm``
     commands that must succeed with Helm, and without a cluster
 """
@@ -56,6 +59,8 @@ MARKS = {
     "sh headscale",
     "sh systemd",
     "ini systemd",
+    "sh docker",
+    "yaml docker",
     "sh helm",
 }
 
