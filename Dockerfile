@@ -38,10 +38,13 @@ LABEL org.opencontainers.image.title="derpmesh" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # Below /root is what users of camllia/derper mount.
+# A tmpfs takes the mode of the folder that it covers, and belongs to root: 1777 has it
+# be of use to a node on a read-only root.
 RUN groupadd --gid 65532 derpd && \
     useradd --uid 65532 --gid derpd --no-create-home --home-dir /var/lib/derpd \
         --no-log-init --shell /usr/sbin/nologin derpd && \
-    install -d -o derpd -g derpd -m 0755 /etc/derpmesh /run/derpd && \
+    install -d -o derpd -g derpd -m 0755 /etc/derpmesh && \
+    install -d -o derpd -g derpd -m 1777 /run/derpd && \
     install -d -o derpd -g derpd -m 0700 /etc/derpmesh/keys /var/lib/derpd && \
     chmod 0711 /root
 COPY --from=project /opt/derpmesh /opt/derpmesh

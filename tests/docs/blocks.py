@@ -28,6 +28,8 @@ first, its language:
 ``sh systemd``, ``ini systemd``
     commands that must succeed, and files, on a machine that systemd runs, where the
     package is installed; see ``tests/install/test_systemd.py``
+``sh helm``
+    commands that must succeed with Helm, and without a cluster
 """
 
 import re
@@ -61,6 +63,7 @@ MARKS = {
     "sh swap",
     "sh systemd",
     "ini systemd",
+    "sh helm",
 }
 
 
