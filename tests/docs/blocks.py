@@ -21,6 +21,8 @@ first, its language:
     commands that must succeed, with that headscale running
 ``sh serve``
     a command that runs on beside what follows
+``sh compose``
+    commands that must succeed in the folder `compose`; see ``tests/install``
 ``sh etcd``
     the same, with the etcd running that the page's configuration names
 ``sh systemd``, ``ini systemd``
@@ -57,6 +59,11 @@ MARKS = {
     "sh serve",
     "yaml headscale",
     "sh headscale",
+    "sh compose",
+    "sh compose prod",
+    "sh compose monitoring",
+    "sh compose regions",
+    "sh swap",
     "sh systemd",
     "ini systemd",
     "sh docker",
