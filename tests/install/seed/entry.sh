@@ -1,5 +1,6 @@
 #!/bin/sh
 # What the entry of camllia/derper does, unless it is told otherwise.
+# shellcheck disable=SC3028 # HOSTNAME is the image's variable, not the shell's
 set -eu
 certificates=/root/derper-certs
 if ! [ -e "$certificates/$HOSTNAME.crt" ] || ! [ -e "$certificates/$HOSTNAME.key" ]; then
