@@ -21,11 +21,16 @@ first, its language:
     commands that must succeed, with that headscale running
 ``sh serve``
     a command that runs on beside what follows
+``sh compose``
+    commands that must succeed in the folder `compose`; see ``tests/install``
 ``sh etcd``
     the same, with the etcd running that the page's configuration names
 ``sh systemd``, ``ini systemd``
     commands that must succeed, and files, on a machine that systemd runs, where the
     package is installed; see ``tests/install/test_systemd.py``
+``sh docker``, ``yaml docker``
+    commands that must succeed with Docker, and files; see
+    ``tests/install/test_howto_docker.py``
 ``sh helm``
     commands that must succeed with Helm, and without a cluster
 """
@@ -54,8 +59,15 @@ MARKS = {
     "sh serve",
     "yaml headscale",
     "sh headscale",
+    "sh compose",
+    "sh compose prod",
+    "sh compose monitoring",
+    "sh compose regions",
+    "sh swap",
     "sh systemd",
     "ini systemd",
+    "sh docker",
+    "yaml docker",
     "sh helm",
 }
 

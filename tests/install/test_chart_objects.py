@@ -342,7 +342,7 @@ def test_a_relay_lives_without_etcd_and_is_ready_when_it_relays():
         for name in ("startupProbe", "readinessProbe", "livenessProbe")
     }
     assert looks == {
-        "startupProbe": "/readyz",
+        "startupProbe": "/readyz?draining=ok",
         "readinessProbe": "/readyz",
         "livenessProbe": "/livez",
     }
