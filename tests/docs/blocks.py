@@ -26,6 +26,10 @@ first, its language:
 ``sh systemd``, ``ini systemd``
     commands that must succeed, and files, on a machine that systemd runs, where the
     package is installed; see ``tests/install/test_systemd.py``
+``sh clone``
+    commands that must succeed there, in a clone of the repository
+``sh packages``
+    commands that build and install packages; see ``tests/install/test_packages.py``
 """
 
 import re
@@ -54,6 +58,8 @@ MARKS = {
     "sh headscale",
     "sh systemd",
     "ini systemd",
+    "sh clone",
+    "sh packages",
 }
 
 
