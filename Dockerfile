@@ -1,4 +1,5 @@
-# One node of a relay region, for linux/amd64 and linux/arm64. It is built anywhere:
+# One node of a relay region, for linux/amd64 and linux/arm64. Any builder will do, the
+# one that Docker 20.10 has by default as well:
 #     docker build -t derpmesh .
 # All stages are of one base, as the virtual environment names the interpreter's path.
 # Releases name it by its digest.
@@ -7,9 +8,8 @@ ARG BASE=python:3.11-slim-bookworm
 # What the project needs, as locked.
 FROM ${BASE} AS dependencies
 COPY requirements/run.txt /build/requirements/
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m venv /opt/derpmesh && \
-    /opt/derpmesh/bin/pip install --disable-pip-version-check --no-compile \
+RUN python3 -m venv /opt/derpmesh && \
+    /opt/derpmesh/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile \
         --require-hashes -r /build/requirements/run.txt
 
 # The project itself; then everything leaves that a node does not need to run.
@@ -38,10 +38,13 @@ LABEL org.opencontainers.image.title="derpmesh" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # Below /root is what users of camllia/derper mount.
+# A tmpfs takes the mode of the folder that it covers, and belongs to root: 1777 has it
+# be of use to a node on a read-only root.
 RUN groupadd --gid 65532 derpd && \
     useradd --uid 65532 --gid derpd --no-create-home --home-dir /var/lib/derpd \
         --no-log-init --shell /usr/sbin/nologin derpd && \
-    install -d -o derpd -g derpd -m 0755 /etc/derpmesh /run/derpd && \
+    install -d -o derpd -g derpd -m 0755 /etc/derpmesh && \
+    install -d -o derpd -g derpd -m 1777 /run/derpd && \
     install -d -o derpd -g derpd -m 0700 /etc/derpmesh/keys /var/lib/derpd && \
     chmod 0711 /root
 COPY --from=project /opt/derpmesh /opt/derpmesh
@@ -55,5 +58,5 @@ USER 65532:65532
 WORKDIR /var/lib/derpd
 EXPOSE 443 80 3478/udp 9090
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD ["derpd-health"]
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 CMD ["derpd-health"]
 ENTRYPOINT ["derpd", "--container"]

@@ -89,6 +89,14 @@ class CtlConfig(_Section):
     Default: the system's.
     """
 
+    admin_ca_file: FilePath | None = None
+    """PEM file of the authorities of admin listeners alone. Default: `ca_file`."""
+
+    @property
+    def admin_authorities(self) -> Path | None:
+        """Who vouches for admin listeners; None: whom the system trusts."""
+        return self.admin_ca_file or self.ca_file
+
 
 def load_ctl_config(path: Path) -> CtlConfig:
     """Read the file.

@@ -42,9 +42,11 @@ def admin_of(
         token: For nodes that may have it.
         timeout: Seconds that an answer may take.
     """
-    is_vouched = entry.admin.startswith("https:") and config.ca_file is not None
+    is_vouched = (
+        entry.admin.startswith("https:") and config.admin_authorities is not None
+    )
     shown = token if entry.is_trusted or is_vouched else None
-    return Admin(entry.admin, timeout, shown, config.ca_file)
+    return Admin(entry.admin, timeout, shown, config.admin_authorities)
 
 
 async def begun(config: CtlConfig) -> list[Entry]:

@@ -49,7 +49,7 @@ def admins_of(config: CtlConfig, *, timeout: float) -> dict[str, Admin]:
     """
     token = read_token(config.token_file)
     return {
-        node.name: Admin(node.admin, timeout, token, config.ca_file)
+        node.name: Admin(node.admin, timeout, token, config.admin_authorities)
         for node in config.nodes
     }
 

@@ -97,6 +97,7 @@ def derpd(
             set_up(found.log.level, found.log.format, node=found.node.name)
             for remark in adopted.remarks:
                 logger.warning("container: %s", remark)
+            raise_limit()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_run(found))
     except (InvalidConfig, ConfigError, Unanswered) as exc:
@@ -141,7 +142,6 @@ async def _run(config: DaemonConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     loop.add_signal_handler(signal.SIGHUP, node.reload)
-    raise_limit()
     logger.info("derpd %s: starting node %s", __version__, config.node.name)
     await node.run()
 

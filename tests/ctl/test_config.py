@@ -37,6 +37,13 @@ def test_whole(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "unix:/run/b.sock",
     ]
     assert (found.token_file, found.ca_file) == (tmp_path / "t", Path("/c"))
+    assert found.admin_authorities == Path("/c")
+
+
+def test_admin_listeners_may_have_an_authority_of_their_own(load):
+    """Nodes without a pin are then believed as the system believes them."""
+    found = load(f"{{region: 900, nodes: [{NODE}], admin_ca_file: /a}}")
+    assert (found.admin_authorities, found.ca_file) == (Path("/a"), None)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ first, its language:
     commands that must succeed, with that headscale running
 ``sh serve``
     a command that runs on beside what follows
+``sh compose``
+    commands that must succeed in the folder `compose`; see ``tests/install``
 ``sh etcd``
     the same, with the etcd running that the page's configuration names
 ``sh systemd``, ``ini systemd``
@@ -30,6 +32,11 @@ first, its language:
     commands that must succeed there, in a clone of the repository
 ``sh packages``
     commands that build and install packages; see ``tests/install/test_packages.py``
+``sh docker``, ``yaml docker``
+    commands that must succeed with Docker, and files; see
+    ``tests/install/test_howto_docker.py``
+``sh helm``
+    commands that must succeed with Helm, and without a cluster
 """
 
 import re
@@ -56,10 +63,18 @@ MARKS = {
     "sh serve",
     "yaml headscale",
     "sh headscale",
+    "sh compose",
+    "sh compose prod",
+    "sh compose monitoring",
+    "sh compose regions",
+    "sh swap",
     "sh systemd",
     "ini systemd",
     "sh clone",
     "sh packages",
+    "sh docker",
+    "yaml docker",
+    "sh helm",
 }
 
 

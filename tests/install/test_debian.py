@@ -83,15 +83,18 @@ def test_files_are_those_of_the_tree(files, source):
     assert content == (ROOT / source).read_bytes()
 
 
+PROGRAMS = ("derpd", "derpctl", "derpd-health", "derpd-address")
+
+
 def test_programs(files):
     """Each is on PATH, and runs by the package's own Python, whatever the user has."""
     archive, found = files
-    for name in ("derpd", "derpctl", "derpd-health"):
+    for name in PROGRAMS:
         assert found[f"usr/bin/{name}"].linkname == f"../lib/derpmesh/bin/{name}"
         script = archive.extractfile(found[f"usr/lib/derpmesh/bin/{name}"])
         assert script.readline() == b"#!/usr/lib/derpmesh/bin/python -I\n"
     programs = [name for name in found if name.startswith("usr/lib/derpmesh/bin/")]
-    assert len(programs) == len(("derpd", "derpctl", "derpd-health", "python"))
+    assert len(programs) == len((*PROGRAMS, "python"))
 
 
 def test_owners_and_modes(files):

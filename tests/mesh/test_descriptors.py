@@ -6,6 +6,10 @@ import sys
 import pytest
 
 from derpmesh.descriptors import ADVISED
+from tests.conformance.scene import settings
+
+
+DERPD = (sys.executable, "-m", "derpmesh.daemon")
 
 
 SCRIPT = """
@@ -38,3 +42,21 @@ def test_few_are_said(soft):
     assert said.startswith("file descriptors: at most 512, so at most 384 clients;")
     assert f"raise the limit to {ADVISED}" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("count", [8, 32])
+def test_too_few_are_refused_in_one_line(tmp_path, count):
+    """With 32 a node listened and took nobody, with 8 it ended in a traceback."""
+    words = [word for each in settings(tmp_path) for word in ("--set", each)]
+    ended = subprocess.run(
+        ["sh", "-c", f'ulimit -n {count} && exec "$@"', "sh", *DERPD, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 3
+    said = [line for line in ended.stderr.splitlines() if line.startswith("derpd: ")]
+    assert said == ended.stderr.splitlines()[-1:]
+    assert said[0].startswith(
+        f"derpd: nofile = {count}: file descriptors for no client"
+    )

@@ -31,6 +31,7 @@ from derpctl.config import CtlConfig
 from derpmesh.config import DaemonConfig
 from derpnode.config import ENVIRONMENT_PREFIX, Address
 from derpnode.kinds import Kind
+from tests.support.chart import table_rows
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +54,8 @@ Rows = Sequence[Sequence[str]]
 
 def pages() -> list[Path]:
     """List the Markdown that people read, in a stable order."""
-    top = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+    names = ("README.md", "CONTRIBUTING.md", "helm/derp-cluster/README.md")
+    top = (ROOT / name for name in names)
     return [*top, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -266,6 +268,11 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
     return found
 
 
+def chart_values() -> str:
+    """Describe every value of the Helm chart."""
+    return table(("Value", "Default", "Meaning"), table_rows())
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
     "derpctl-configuration": derpctl_configuration,
@@ -273,6 +280,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "derpctl-commands": derpctl_commands,
     "exit-codes": exit_codes,
     "event-kinds": event_kinds,
+    "chart-values": chart_values,
 }
 """What can be generated, by the name that a mark gives it."""
 

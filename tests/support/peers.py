@@ -172,6 +172,21 @@ BUILDS = (
         folder=INTEROP / "headscale",
         commands=["github.com/juanfont/headscale/cmd/headscale"],
     ),
+    Build(
+        release="1.7.9",
+        folder=INTEROP / "actionlint",
+        commands=["github.com/rhysd/actionlint/cmd/actionlint"],
+    ),
+    Build(
+        release="3.22.0",
+        folder=INTEROP / "helm3",
+        commands=["helm.sh/helm/v3/cmd/helm"],
+    ),
+    Build(
+        release="4.3.1",
+        folder=INTEROP / "helm4",
+        commands=["helm.sh/helm/v4/cmd/helm"],
+    ),
 )
 
 PEERS: Mapping[str, Build] = {name: build for build in BUILDS for name in build.names}

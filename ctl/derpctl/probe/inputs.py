@@ -65,7 +65,7 @@ async def ask(
         raise CtlError(name, reason, hint, Exit.NOT_FOUND)
     token = read_token(config.token_file)
     try:
-        view = await Admin(known[name], timeout, token, config.ca_file).node()
+        view = await Admin(known[name], timeout, token, config.admin_authorities).node()
         return _target(view, replace(tls, ca_file=tls.ca_file or config.ca_file))
     except AdminFailed as exc:
         hint = "give HOST:PORT, or --from-map, to probe without its admin"
