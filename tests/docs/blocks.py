@@ -28,6 +28,10 @@ first, its language:
 ``sh systemd``, ``ini systemd``
     commands that must succeed, and files, on a machine that systemd runs, where the
     package is installed; see ``tests/install/test_systemd.py``
+``sh clone``
+    commands that must succeed there, in a clone of the repository
+``sh packages``
+    commands that build and install packages; see ``tests/install/test_packages.py``
 ``sh docker``, ``yaml docker``
     commands that must succeed with Docker, and files; see
     ``tests/install/test_howto_docker.py``
@@ -66,6 +70,8 @@ MARKS = {
     "sh swap",
     "sh systemd",
     "ini systemd",
+    "sh clone",
+    "sh packages",
     "sh docker",
     "yaml docker",
     "sh helm",
