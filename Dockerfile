@@ -1,4 +1,5 @@
-# One node of a relay region, for linux/amd64 and linux/arm64. It is built anywhere:
+# One node of a relay region, for linux/amd64 and linux/arm64. Any builder will do, the
+# one that Docker 20.10 has by default as well:
 #     docker build -t derpmesh .
 # All stages are of one base, as the virtual environment names the interpreter's path.
 # Releases name it by its digest.
@@ -7,9 +8,8 @@ ARG BASE=python:3.11-slim-bookworm
 # What the project needs, as locked.
 FROM ${BASE} AS dependencies
 COPY requirements/run.txt /build/requirements/
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m venv /opt/derpmesh && \
-    /opt/derpmesh/bin/pip install --disable-pip-version-check --no-compile \
+RUN python3 -m venv /opt/derpmesh && \
+    /opt/derpmesh/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile \
         --require-hashes -r /build/requirements/run.txt
 
 # The project itself; then everything leaves that a node does not need to run.
@@ -58,5 +58,5 @@ USER 65532:65532
 WORKDIR /var/lib/derpd
 EXPOSE 443 80 3478/udp 9090
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD ["derpd-health"]
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 CMD ["derpd-health"]
 ENTRYPOINT ["derpd", "--container"]

@@ -29,6 +29,9 @@ first, its language:
 ``sh systemd``, ``ini systemd``
     commands that must succeed, and files, on a machine that systemd runs, where the
     package is installed; see ``tests/install/test_systemd.py``
+``sh docker``, ``yaml docker``
+    commands that must succeed with Docker, and files; see
+    ``tests/install/test_howto_docker.py``
 ``sh helm``
     commands that must succeed with Helm, and without a cluster
 """
@@ -66,6 +69,8 @@ MARKS = {
     *(f"sh compose {step}" for step in COMPOSE_STEPS),
     "sh systemd",
     "ini systemd",
+    "sh docker",
+    "yaml docker",
     "sh helm",
 }
 

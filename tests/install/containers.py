@@ -6,14 +6,14 @@ import re
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import pytest
 
 from derpnode.wire.keys import NodeKey, parse_node_key
 from tests.support.engine import NoEngine, engine
-from tests.support.engine.client import docker
+from tests.support.engine.client import DockerFailed, docker
 from tests.support.engine.project import IMAGE
 
 
@@ -149,8 +149,7 @@ class Containers:
             options: Of ``docker run``.
             words: For the program in it.
         """
-        name = _free_name()
-        self._containers.append(name)
+        name = self.name()
         labels = ("--name", name, "--detach")
         docker(self.environment, "run", *labels, *options, IMAGE, *words)
         return Container(self.environment, name)
@@ -168,6 +167,12 @@ class Containers:
             check=False,
         )
 
+    def name(self) -> str:
+        """Give a name for a container that somebody else starts."""
+        name = _free_name()
+        self._containers.append(name)
+        return name
+
     def volume(self) -> str:
         """Make a volume; return its name."""
         name = _free_name()
@@ -183,7 +188,9 @@ class Containers:
     def close(self) -> None:
         """Remove everything that is left."""
         if self._containers:
-            docker(self.environment, "rm", "--force", "--volumes", *self._containers)
+            with suppress(DockerFailed):  # one may be gone already
+                words = ("rm", "--force", "--volumes")
+                docker(self.environment, *words, *self._containers)
         if self._volumes:
             docker(self.environment, "volume", "rm", "--force", *self._volumes)
 

@@ -62,6 +62,20 @@ def test_dockerfiles():
     lint("hadolint", *found)
 
 
+def test_the_dockerfile_needs_no_newer_builder():
+    """The one of Docker 20.10, Debian 12's, knows none of these."""
+    text = (ROOT / "Dockerfile").read_text()
+    for word in (
+        "# syntax",
+        "--mount",
+        "--link",
+        "--parents",
+        "<<",
+        "--start-interval",
+    ):
+        assert word not in text, word
+
+
 def test_yaml():
     """yamllint, as `.yamllint` has it."""
     assert WORKFLOWS

@@ -29,6 +29,7 @@ def user(monkeypatch):
         (0o400, ROOT, ROOT),
         (0o440, ROOT, OURS),  # a secret of Kubernetes with fsGroup
         (0o640, ROOT, OURS),
+        (0o440, ROOT, ROOT),  # a credential of systemd, with an access list
     ],
 )
 def test_a_secret_of_ours(mode, owner, group):

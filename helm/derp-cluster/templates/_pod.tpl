@@ -218,7 +218,8 @@ spec:
           {{- end }}
       startupProbe:
         httpGet:
-          path: /readyz
+          # A relay that an operator drained before it was restarted has started all the same.
+          path: /readyz?draining=ok
           port: admin
           scheme: HTTPS
         periodSeconds: {{ int .Values.probes.periodSeconds }}

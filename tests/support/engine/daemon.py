@@ -5,6 +5,7 @@ are reached by their addresses, and builds use the network of the machine.
 """
 
 import contextlib
+import json
 import logging
 import os
 import select
@@ -33,6 +34,8 @@ _QUIET = (
     "--bridge=none",
     "--userland-proxy=false",
 )
+
+_SETTINGS = {"builder": {"gc": {"enabled": True, "defaultKeepStorage": "2GB"}}}
 
 _STARTED: list[subprocess.Popen[bytes]] = []
 """Held, as a process that nobody holds is taken for a forgotten one."""
@@ -86,7 +89,7 @@ def start(home: Home) -> None:
         raise NoEngine("root", "start one as root, or name one in DOCKER_HOST")
     _sweep(home)
     config = home.run / "daemon.json"
-    config.write_text("{}\n")  # not the machine's own
+    config.write_text(json.dumps(_SETTINGS))  # not the machine's own
     command = [
         *(dockerd, "--config-file", str(config), *_QUIET),
         *("--data-root", str(home.images), "--exec-root", str(home.run)),

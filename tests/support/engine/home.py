@@ -23,7 +23,12 @@ class Home:
     def here(cls) -> "Home":
         """Take the one that the environment names; made if it is not there."""
         configured = os.environ.get("DERPMESH_ENGINE")
-        folder = Path(configured or "~/.cache/derpmesh/engine").expanduser().resolve()
+        folder = Path(configured or "~/.cache/derpmesh/engine")
+        return cls.at(folder.expanduser().resolve())
+
+    @classmethod
+    def at(cls, folder: Path) -> "Home":
+        """Take this one; made if it is not there."""
         for name in ("run", "bin", "client/cli-plugins", "debian"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         return cls(folder)

@@ -3,9 +3,11 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from tests.support.engine.client import KEY, docker, is_there
+from tests.support.engine.base import BASE
+from tests.support.engine.client import KEY, DockerFailed, docker, is_there
 
 
 logger = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ def project(environment: Mapping[str, str]) -> None:
     Raises:
         DockerFailed: It cannot be built; the last lines are in the message.
     """
-    key = _key()
+    key = _key(environment)
     if is_there(environment, IMAGE, key):
         return
     logger.info("building %s", IMAGE)
@@ -43,8 +45,11 @@ def build_words(key: str) -> list[str]:
     return ["build", "--network", "host", "--progress", "plain", "--label", label]
 
 
-def _key() -> str:
+def _key(environment: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
+    with suppress(DockerFailed):  # where it is pulled, the builder keeps it to itself
+        base = docker(environment, "image", "inspect", "--format", "{{.Id}}", BASE)
+        digest.update(base.encode())
     for path in _files():
         content = path.read_bytes()
         digest.update(f"{path.relative_to(ROOT)} {len(content)}\0".encode())
