@@ -21,13 +21,18 @@ first, its language:
     commands that must succeed, with that headscale running
 ``sh serve``
     a command that runs on beside what follows
-``sh compose``
-    commands that must succeed in the folder `compose`; see ``tests/install``
+``sh compose STEP``, ``sh swap``
+    commands that must succeed in the folder `compose`, or where camllia/derper ran; see
+    ``tests/install``
 ``sh etcd``
     the same, with the etcd running that the page's configuration names
 ``sh systemd``, ``ini systemd``
     commands that must succeed, and files, on a machine that systemd runs, where the
     package is installed; see ``tests/install/test_systemd.py``
+``sh clone``
+    commands that must succeed there, in a clone of the repository
+``sh packages``
+    commands that build and install packages; see ``tests/install/test_packages.py``
 ``sh docker``, ``yaml docker``
     commands that must succeed with Docker, and files; see
     ``tests/install/test_howto_docker.py``
@@ -47,6 +52,11 @@ from tests.support.docs import ROOT, pages
 
 _FENCE = re.compile(r"^```([^`\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+COMPOSE_STEPS = (
+    *("up", "status", "map", "clients", "kill"),
+    *("prod", "monitoring", "regions", "down"),
+)
+
 MARKS = {
     "yaml derpd",
     "yaml derpd part",
@@ -59,13 +69,12 @@ MARKS = {
     "sh serve",
     "yaml headscale",
     "sh headscale",
-    "sh compose",
-    "sh compose prod",
-    "sh compose monitoring",
-    "sh compose regions",
     "sh swap",
+    *(f"sh compose {step}" for step in COMPOSE_STEPS),
     "sh systemd",
     "ini systemd",
+    "sh clone",
+    "sh packages",
     "sh docker",
     "yaml docker",
     "sh helm",

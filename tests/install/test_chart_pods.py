@@ -26,6 +26,7 @@ def rendered(*words: str) -> Objects:
     ended = template(
         HELMS[-1],
         *("--values", values_file("minimal")),
+        *("--set", "address.follow=true"),
         *("--set", f"image.repository={ours[0]},image.tag={ours[2]}"),
         *("--set", f"etcd.image.repository={theirs[0]},etcd.image.tag={theirs[2]}"),
         *("--set", "address.sources={annotation,hostIP}"),

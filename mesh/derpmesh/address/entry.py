@@ -40,8 +40,8 @@ def derpd_address(
     """Find the address that clients dial, and write derpd's configuration with it.
 
     For a pod of Kubernetes, before derpd starts. If etcd has the node with another
-    address, it is told of the new one. Exits 3 when the settings cannot be
-    used, 4 when no source has an address or one cannot be asked.
+    address, it is told of the new one where the settings say so. Exits 3 when the
+    settings cannot be used, 4 when no source has an address or one cannot be asked.
     """
     try:
         config = load_address_config(file)
@@ -64,8 +64,9 @@ async def _prepare(config: AddressConfig, environ: Mapping[str, str]) -> None:
         NoAddress: There is no address.
     """
     await _write(config, environ)
-    settings = {n: v for n, v in environ.items() if n != "DERPD_CONFIG"}
-    await follow(load_daemon_config(config.output, settings), _say)
+    if config.follow:
+        settings = {n: v for n, v in environ.items() if n != "DERPD_CONFIG"}
+        await follow(load_daemon_config(config.output, settings), _say)
 
 
 async def _write(config: AddressConfig, environ: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Has the registry say what a node has become, where its address changed meanwhile.
 
-Elsewhere a node records itself once, and an operator says when it has moved. A pod
-moves by itself: its siblings and the map would go on with where it was.
+A node records itself once, and the map changes when an operator means it. Where pods
+move by themselves, one may mean it beforehand.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,10 @@ from derpmesh.membership.source import called, member_of
 from derpnode.config import AUTO_NAME
 from derpnode.server.identity import load_identity
 from derpnode.wire.keys import node_key_text
+
+
+_PLACE = ("host", "ipv4", "ipv6", "pin")
+"""What moves with a pod. Whatever else operators said of the node stays."""
 
 
 async def follow(config: DaemonConfig, say: Callable[[str], None]) -> None:
@@ -44,7 +48,9 @@ async def follow(config: DaemonConfig, say: Callable[[str], None]) -> None:
             found = (await operator.nodes()).get(name)
             if found is None or not _is_stale(found.intent, member, key):
                 return
-            intent = found.intent.model_copy(update={"node": member})
+            moved = {name: getattr(member, name) for name in _PLACE}
+            node = found.intent.node.model_copy(update=moved)
+            intent = found.intent.model_copy(update={"node": node})
             if await operator.put(intent, found):
                 was = found.intent.node.host
                 say(f"{name}: recorded as {member.host} from now on, was {was}")
@@ -53,6 +59,7 @@ async def follow(config: DaemonConfig, say: Callable[[str], None]) -> None:
 
 
 def _is_stale(intent: NodeIntent, member: Member, key: str) -> bool:
-    """Tell whether an intent is this node's own, and says something else of it."""
+    """Tell whether an intent is this node's own, and says that it is elsewhere."""
     is_own = intent.server_key == key and not intent.removed
-    return is_own and intent.node != member
+    was = intent.node
+    return is_own and any(getattr(was, one) != getattr(member, one) for one in _PLACE)

@@ -86,11 +86,15 @@ async def test_what_is_wished_of_it_stays(relay: Relay, operator: Operator):
     """A relay that is drained, and moves, is drained elsewhere."""
     await relay.starts("192.0.2.1")
     (found,) = (await operator.nodes()).values()
-    wish = found.intent.model_copy(update={"drain": Drain(grace=5.0)})
+    other_port = found.intent.node.model_copy(update={"stun_port": 3479})
+    wish = found.intent.model_copy(
+        update={"drain": Drain(grace=5.0), "node": other_port}
+    )
     await operator.put(wish, found)
     await relay.starts("192.0.2.9")
     (found,) = (await operator.nodes()).values()
     assert found.intent.drain is not None
+    assert found.intent.node.stun_port == 3479
     assert found.intent.node.host == "192.0.2.9"
 
 
