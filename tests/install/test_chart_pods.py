@@ -201,6 +201,21 @@ def test_in_the_host_network_without_its_sysctl_the_reason_is_said(region: Regio
     pod.close()
 
 
+def test_without_etcd_a_new_relay_says_what_it_waits_for(region: Region):
+    """It has no name yet. The probe of its start fails, and the log says why."""
+    endpoint = "https://127.0.0.1:1"
+    words = f"etcd.mode=external,etcd.external.endpoints={{{endpoint}}}"
+    pod = region.machine.pod(NAME, 22, another(region, "--set", words))
+    pod.prepare()
+    pod.start()
+    deadline = time.monotonic() + PATIENCE
+    while "etcd: waiting for a name: " not in pod.log:
+        assert time.monotonic() < deadline, pod.log
+        time.sleep(0.1)
+    assert not pod.probe("startupProbe")
+    pod.close()
+
+
 def test_a_relay_of_a_daemon_set_keeps_its_identity_on_the_machine(region: Region):
     """Its folder is root's at first; nobody but the first container is root."""
     pod = region.machine.daemon(NAME, another(region, "--set=workload.kind=DaemonSet"))
