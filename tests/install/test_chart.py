@@ -213,6 +213,7 @@ def test_notes_say_what_to_do_next():
     assert f"  {run} map export\n" in notes
     assert "WARNING: nobody may relay yet." in notes
     assert "pod-security.kubernetes.io/enforce=privileged" in notes
+    assert "List addresses in address.hosts, or say address.follow=true." in notes
 
 
 def test_objects_more_are_templates(tmp_path: Path):
