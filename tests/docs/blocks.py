@@ -21,8 +21,9 @@ first, its language:
     commands that must succeed, with that headscale running
 ``sh serve``
     a command that runs on beside what follows
-``sh compose``
-    commands that must succeed in the folder `compose`; see ``tests/install``
+``sh compose STEP``, ``sh swap``
+    commands that must succeed in the folder `compose`, or where camllia/derper ran; see
+    ``tests/install``
 ``sh etcd``
     the same, with the etcd running that the page's configuration names
 ``sh systemd``, ``ini systemd``
@@ -51,6 +52,11 @@ from tests.support.docs import ROOT, pages
 
 _FENCE = re.compile(r"^```([^`\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+COMPOSE_STEPS = (
+    *("up", "status", "map", "clients", "kill"),
+    *("prod", "monitoring", "regions", "down"),
+)
+
 MARKS = {
     "yaml derpd",
     "yaml derpd part",
@@ -63,11 +69,8 @@ MARKS = {
     "sh serve",
     "yaml headscale",
     "sh headscale",
-    "sh compose",
-    "sh compose prod",
-    "sh compose monitoring",
-    "sh compose regions",
     "sh swap",
+    *(f"sh compose {step}" for step in COMPOSE_STEPS),
     "sh systemd",
     "ini systemd",
     "sh clone",

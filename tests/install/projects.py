@@ -7,6 +7,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -109,9 +110,12 @@ class Project:
     ) -> None:
         self.folder = folder / "compose"
         shutil.copytree(COMPOSE, self.folder)
-        self.environment = {**environment, "DERPMESH_IMAGE": IMAGE}
+        chosen = {"DERPMESH_IMAGE": IMAGE, "DERP_NOFILE": "20000"}
+        self.environment = {**environment, **chosen}
         self.files = list(files)
-        self._keys = folder / "keys"
+        self.keys = folder / "keys"
+        """The region's keys, once a relay was asked for something."""
+
         self._context: ssl.SSLContext | None = None
 
     # Commands.
@@ -135,17 +139,27 @@ class Project:
         """Run derpctl as the pages say."""
         return self.run("run", "--rm", "-T", "derpctl", *words)
 
-    def follow(self, block: Block, *, also: Sequence[str] = ()) -> None:
-        """Do what a block of a page says, in the folder, as somebody would.
+    def follow(
+        self, block: Block, *, also: Sequence[str] = (), paths: Mapping[str, str] = {}
+    ) -> str:
+        """Do what a block of a page says, in the folder; give what that prints.
 
         Args:
             block: Its commands; the first that fails ends it.
             also: Files that are laid over those which the commands name.
+            paths: Where something is here that is elsewhere for readers.
         """
         over = "".join(f" -f {file}" for file in also)
+        text = re.sub(r"( -f \S+)+", rf"\g<0>{over}", block.text)
+        for printed, actual in paths.items():
+            text = text.replace(printed, actual)
         done = subprocess.run(
-            ["sh", "-e", "-c", re.sub(r"( -f \S+)+", rf"\g<0>{over}", block.text)],
-            env={**self.environment, "COMPOSE_FILE": ":".join(self.files)},
+            ["sh", "-e", "-c", text],
+            env={
+                **self.environment,
+                "COMPOSE_FILE": ":".join(self.files),
+                "PATH": f"{Path(sys.executable).parent}:{self.environment['PATH']}",
+            },
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -153,6 +167,7 @@ class Project:
             check=False,
         )
         assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def docker(self, *words: str) -> str:
         """Run a command of docker, which must succeed."""
@@ -196,7 +211,7 @@ class Project:
     def ask(self, service: str, path: str) -> Mapping[str, object] | None:
         """Ask a relay's admin listener; None if it does not answer."""
         self._fetch_keys()
-        token = (self._keys / "admin/token").read_text().strip()
+        token = (self.keys / "admin/token").read_text().strip()
         connection = http.client.HTTPSConnection(
             self.address(service), _ADMIN_PORT, timeout=2, context=self._context
         )
@@ -217,9 +232,9 @@ class Project:
         if self._context is not None:
             return
         source = f"{container('node-a')}:/etc/derpmesh/keys/."
-        self._keys.mkdir()
-        self.docker("cp", source, str(self._keys))
-        context = ssl.create_default_context(cafile=self._keys / "admin/ca.crt")
+        self.keys.mkdir()
+        self.docker("cp", source, str(self.keys))
+        context = ssl.create_default_context(cafile=self.keys / "admin/ca.crt")
         context.check_hostname = False  # it is asked by its address
         self._context = context
 
@@ -296,7 +311,7 @@ class Project:
         map_file.write_text(json.dumps(derp_map))
         demo: Demo = {
             "region": 900,
-            "mesh_key_file": str(self._keys / "mesh.key"),
+            "mesh_key_file": str(self.keys / "mesh.key"),
             "derp_map_file": str(map_file),
             "ca_file": None,
             "nodes": nodes,

@@ -8,6 +8,9 @@ import asyncio
 import json
 import os
 import re
+import shutil
+import subprocess
+import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,14 +18,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from derpctl.authority import Authority
+from derpmesh.config import load_daemon_config
 from derpnode.client import ClientError, ClientTls, connect
 from derpnode.wire.keys import PrivateKey, node_key_text
 from tests.bench.build import derpload
+from tests.docs.blocks import COMPOSE_STEPS, Block, blocks_of
 from tests.install.projects import (
+    COMPOSE,
     ETCDS,
+    IMAGE,
     NODES,
     PATIENCE,
+    ROOT,
     Project,
+    attempt,
     becomes,
     now,
     project,
@@ -54,6 +64,18 @@ LINK_GIVEN_UP = 20.0
 
 HEALED = 5.0
 """Seconds after which a node that is back in reach is linked. Source: M4."""
+
+CONFIG_UNUSABLE = 3
+"""An exit code. Source: ``docs/reference/exit-codes.md``."""
+
+ONE_RIGHT = 1 << 10
+"""CAP_NET_BIND_SERVICE. Source: ``linux/capability.h``."""
+
+RUNNING = (*NODES, *ETCDS)
+
+IMPATIENT = "scrape_interval: 1s"
+
+LINKS_901 = ("run", "--rm", "-T", "derpctl-901", "mesh", "links", "--output", "json")
 
 OPEN = {
     "services": {
@@ -96,6 +118,12 @@ def generator() -> Generator:
         pytest.skip(f"NOT RUN under load: {missing}")
 
 
+def step(name: str) -> Block:
+    """Give what the page says at one of its steps."""
+    (block,) = said_by("compose.md", f"sh compose {name}")
+    return block
+
+
 def relays_over_every_pair(clients: Region, *, count: int = len(NODES)) -> None:
     """Have stock clients send packets of all sizes over every ordered pair of nodes."""
     verdicts = run_check(clients, CLIENT, "sizes", "--every-pair", "--together")
@@ -117,7 +145,7 @@ def assert_undisturbed(report: Report) -> None:
 def test_it_comes_up(region, record_property):
     """Three relays and three etcds are healthy in a minute, after one command."""
     began = now()
-    region.compose("up", "--detach", "--wait")
+    region.follow(step("up"))
     lasted = (now() - began).total_seconds()
     record_property("seconds", lasted)
     assert lasted < UP_LIMIT
@@ -126,20 +154,16 @@ def test_it_comes_up(region, record_property):
 
 def test_status_is_green(region):
     """What the page says first after that: every node serves, every link is up."""
-    done = region.ctl("status")
-    assert done.returncode == 0, done.stdout + done.stderr
-    for name in NODES.values():
-        assert name in done.stdout
+    said = region.follow(step("status"))
+    assert "region 900 Home · healthy · serving 3/3 · mesh 6/6" in said
 
 
 def test_the_map_is_printed(region):
     """A policy with the three nodes, each with its address and the pin it shows."""
-    done = region.ctl("map", "export", "--style", "json")
-    assert done.returncode == 0, done.stderr
-    nodes = json.loads(done.stdout)["derpMap"]["Regions"]["900"]["Nodes"]
-    assert [node["Name"] for node in nodes] == list(NODES.values())
-    assert [node["IPv4"] for node in nodes] == [region.address(one) for one in NODES]
-    assert all(node["CertName"].startswith("sha256-raw:") for node in nodes)
+    said = region.follow(step("map"))
+    assert re.findall(r'"Name": +"(900.)"', said) == list(NODES.values())
+    assert re.findall(r'"IPv4": +"(.*?)"', said) == list(map(region.address, NODES))
+    assert len(set(re.findall(r'"sha256-raw:[0-9a-f]{64}"', said))) == len(NODES)
 
 
 def test_the_containers_may_do_little(region):
@@ -159,10 +183,9 @@ def test_nobody_is_admitted_until_listed(region, clients):
     verdict = judge(*process.communicate(timeout=PATIENCE))
     assert verdict["ok"], verdict["detail"]
     somebody = PrivateKey.from_seed(os.urandom(32))
-    file = region.folder / "config/clients"
-    fresh = file.with_name("clients.new")
-    fresh.write_text(f"{file.read_text()}{node_key_text(somebody.public)}\n")
-    fresh.replace(file)  # as editors do
+    block = step("clients")
+    (printed,) = set(re.findall(r"nodekey:[0-9a-f]{64}", block.text))
+    region.follow(block, paths={printed: node_key_text(somebody.public)})
     for node in clients.demo["nodes"]:
         becomes(lambda node=node: asyncio.run(_is_admitted(node, somebody)))
 
@@ -201,7 +224,7 @@ def opened(region, clients) -> Project:
     """The region, where everybody may relay: keys of test clients are new each time."""
     (region.folder / "open.yaml").write_text(yaml.safe_dump(OPEN))
     region.files.append("open.yaml")
-    region.compose("up", "--detach", "--wait", "--no-deps", *NODES)
+    region.compose("up", "--detach", "--wait", *NODES)
     region.settle()
     return region
 
@@ -217,7 +240,8 @@ def test_a_node_is_killed(opened, clients, generator, record_property):
     nodes = [opened.loaded(service) for service in ("node-b", *others)]
     with roaming(generator, nodes, CLIENTS, PAIRS) as run:
         began = now()
-        opened.compose("kill", "node-b")
+        kill, *rest = step("kill").text.splitlines()
+        opened.follow(step("kill")._replace(text=kill))
         died = datetime.fromisoformat(opened.inspect("node-b", "{{.State.FinishedAt}}"))
         becomes(lambda: all(opened.said(n, "link 900b: lost", began) for n in others))
         report = run.finish()
@@ -226,9 +250,7 @@ def test_a_node_is_killed(opened, clients, generator, record_property):
     record_property("routes gone", slowest)
     assert slowest < ROUTES_GONE  # less than 0: the engine noted its end later
     assert report.is_ok, json.dumps(report.document)
-    done = opened.ctl("status")
-    assert done.returncode == 9, done.stdout
-    opened.compose("up", "--detach", "--wait", "--no-deps", "node-b")
+    opened.follow(step("kill")._replace(text="\n".join(rest)))
     opened.settle()
     relays_over_every_pair(clients)
 
@@ -257,7 +279,7 @@ def test_the_leader_of_etcd_is_killed(opened, clients, generator):
         assert_undisturbed(run.finish())
     for service in NODES:
         assert opened.said(service, "link ", began) is None
-    opened.compose("up", "--detach", "--wait", "--no-deps", first)
+    opened.compose("up", "--detach", "--wait", first)
 
 
 def test_a_node_is_cut_off(opened, clients, record_property):
@@ -304,7 +326,7 @@ def _misses_registry(region: Project, service: str) -> bool:
 def test_the_nodes_are_recreated_one_by_one(opened, clients, generator):
     """As an upgrade does: no packet is lost that no reconnect accounts for."""
     nodes = [opened.loaded(service) for service in NODES]
-    words = ("up", "--detach", "--wait", "--no-deps", "--force-recreate")
+    words = ("up", "--detach", "--wait", "--force-recreate")
     with roaming(generator, nodes, CLIENTS, PAIRS) as run:
         for service in NODES:
             opened.compose(*words, service)
@@ -327,11 +349,233 @@ def _regions(clients: Region) -> object:
     return tree
 
 
-# The page, with the region as it is left by the drills; at its end nothing is left.
+# What is laid over it; at the end nothing is left.
 
 
-def test_the_page(opened):
-    """Every command of the page succeeds, in its order."""
-    for block in said_by("compose.md", "sh compose"):
-        opened.follow(block)
-    assert opened.compose("ps", "--all", "--quiet") == ""
+@pytest.fixture(scope="module")
+def monitored(opened) -> Project:
+    """The region, where this machine's Prometheus stands in for its image."""
+    programs = [shutil.which(name) for name in ("prometheus", "promtool")]
+    if None in programs:
+        pytest.skip("prometheus is not on PATH; install it: apt install prometheus")
+    file = opened.folder / "config/prometheus.yaml"
+    file.write_text(file.read_text().replace("scrape_interval: 15s", IMPATIENT))
+    instead = {
+        "image": IMAGE,
+        "entrypoint": ["prometheus"],
+        "volumes": [f"{one}:/usr/local/bin/{Path(one).name}:ro" for one in programs],
+        "ports": [],
+    }
+    tree = yaml.safe_dump({"services": {"prometheus": instead}})
+    text = tree.replace("ports: []", "ports: !reset []")
+    (opened.folder / "quiet.yaml").write_text(text)
+    return opened
+
+
+def test_prometheus_gets_what_it_asks_for(monitored, tmp_path):
+    """It shows the token, trusts the authority, and has all relays and all of etcd.
+
+    Nothing that ran before is disturbed by that.
+    """
+    file = (monitored.folder / "config/prometheus.yaml").read_text()
+    here = tmp_path / "prometheus.yaml"
+    here.write_text(file.replace("/etc/derpmesh/keys", str(monitored.keys)))
+    subprocess.run(["promtool", "check", "config", here], check=True)
+    started = [monitored.inspect(one, "{{.State.StartedAt}}") for one in RUNNING]
+    also = ("compose.ci.yaml", "open.yaml", "quiet.yaml")
+    monitored.files += ["compose.monitoring.yaml", "quiet.yaml"]
+    monitored.follow(step("monitoring"), also=also)
+    form = '{{(index .NetworkSettings.Networks "derpmesh_region").IPAddress}}'
+    address = monitored.inspect("prometheus", form)
+    wanted = {f"{name}:9090" for name in NODES} | {f"{name}:2379" for name in ETCDS}
+    becomes(lambda: _scraped(address) == wanted)
+    assert started == [
+        monitored.inspect(one, "{{.State.StartedAt}}") for one in RUNNING
+    ]
+
+
+def _scraped(address: str) -> set[str]:
+    """Name what Prometheus has got something of."""
+    query = f"http://{address}:9090/api/v1/query?query=up==1"
+    try:
+        with urllib.request.urlopen(query, timeout=5) as answer:
+            found = json.load(answer)["data"]["result"]
+    except OSError:
+        return set()  # it is about to start
+    return {one["metric"]["instance"] for one in found}
+
+
+def test_two_regions_are_strangers(opened):
+    """They share an etcd, and no link: each knows its own nodes alone."""
+    also = ("compose.ci.yaml", "open.yaml")
+    up, *looks = step("regions").text.splitlines()
+    opened.files.append("compose.two-regions.yaml")
+    opened.follow(step("regions")._replace(text=up), also=also)
+    links = []
+
+    def is_up() -> bool:
+        done = opened.run(*LINKS_901)
+        links[:] = json.loads(done.stdout)["items"] if done.returncode == 0 else []
+        return done.returncode == 0
+
+    becomes(is_up)
+    pairs = {(one["from"], one["to"]) for one in links}
+    assert pairs == {("901a", "901b"), ("901b", "901a")}
+    opened.follow(step("regions")._replace(text="\n".join(looks)), also=also)
+    for service, name in NODES.items():
+        assert set(opened.links(service)) == set(NODES.values()) - {name}
+
+
+def test_nothing_is_left(opened):
+    """The last command of the page removes everything that its files name."""
+    opened.follow(step("down"))
+    label = "label=com.docker.compose.project=derpmesh"
+    for what in (("ps", "--all"), ("volume", "ls"), ("network", "ls")):
+        assert opened.docker(*what, "--quiet", "--filter", label) == ""
+
+
+# One relay on a host of its own.
+
+
+@pytest.fixture
+def host(environment, tmp_path) -> Iterator[Project]:
+    """What the page asks for on a host, but for a network: there is none here."""
+    etc, state = tmp_path / "etc", tmp_path / "state"
+    lab = {
+        "services": {
+            "derpd": {
+                "network_mode": "none",
+                "pull_policy": "never",
+                "ulimits": {"nofile": 20000},
+                "volumes": [f"{etc}:/etc/derpmesh:ro", f"{state}:/var/lib/derpd"],
+            }
+        }
+    }
+    with project(environment, tmp_path, ["compose.prod.yaml", "lab.yaml"]) as found:
+        (found.folder / "lab.yaml").write_text(yaml.safe_dump(lab))
+        _furnish(etc, (found.folder / "prod/derpd.yaml").read_text())
+        yield found
+
+
+def _furnish(etc: Path, printed: str) -> None:
+    """Make what the configuration names, and the page does not."""
+    etc.mkdir()
+    (etc / "derpd.yaml").write_text(printed.replace("203.0.113.10", "127.0.0.1"))
+    (etc / "clients").touch()
+    authority = Authority()
+    pair = authority.issue(["derp-a.example.net"])
+    for name, data in (
+        ("derp-a.example.net.crt", pair.certificate),
+        ("derp-a.example.net.key", pair.key),
+        ("etcd-ca.pem", authority.pem),
+        ("etcd-client.pem", pair.certificate),
+        ("etcd-client.key", pair.key),
+        ("etcd.password", b"secret\n"),
+    ):
+        (etc / name).touch(0o600)
+        (etc / name).write_bytes(data)
+
+
+def test_one_relay_on_a_host(host, tmp_path):
+    """It serves though its etcd is away, as root with one right of root's."""
+    paths = {"/etc/derpmesh": str(tmp_path / "etc")}
+    for block in said_by("compose.md", "sh compose prod"):
+        host.follow(block, also=["lab.yaml"], paths=paths)
+    assert host.inspect("derpd", "{{.State.Health.Status}}") == "healthy"
+    pid = host.inspect("derpd", "{{.State.Pid}}")
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^CapEff:\t(\w+)$", status, re.MULTILINE)
+    assert found is not None
+    assert int(found[1], 16) == ONE_RIGHT
+    assert re.search(r"^Uid:\t0\t0\t0\t0$", status, re.MULTILINE)
+
+
+# What is written is right, and what is wrong is told.
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["compose.yaml"],
+        ["compose.yaml", "compose.monitoring.yaml"],
+        ["compose.yaml", "compose.two-regions.yaml"],
+        ["compose.yaml", "compose.monitoring.yaml", "compose.two-regions.yaml"],
+        ["compose.yaml", "compose.monitoring.yaml", "compose.ci.yaml"],
+        ["compose.yaml", "compose.two-regions.yaml", "compose.ci.yaml"],
+        ["compose.prod.yaml"],
+        ["compose.ip.yaml"],
+    ],
+    ids="+".join,
+)
+def test_files_go_together(environment, files):
+    """Compose takes every combination that the page names."""
+    words = [word for file in files for word in ("-f", file)]
+    chosen = {**environment, "DERP_ADDRESS": "203.0.113.10"}
+    done = attempt(chosen, "compose", *words, "config", "--quiet", folder=COMPOSE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("address", ["", "203.0.113.10"])
+def test_nodes_are_configured(environment, address):
+    """What compose gives a node is a configuration; an address brings its ports."""
+    chosen = {**environment, "DERP_ADDRESS": address}
+    words = ("compose", "-f", "compose.yaml", "config", "--format", "json")
+    services = json.loads(attempt(chosen, *words, folder=COMPOSE).stdout)["services"]
+    for index, (service, name) in enumerate(NODES.items()):
+        given = services[service]["environment"]
+        config = load_daemon_config(COMPOSE / "config/derpd.yaml", given)
+        assert config.node.name == name
+        assert config.node.host == (address or f"172.30.90.{11 + index}")
+        port = 8443 + index if address else None
+        assert config.derp.public_port == port
+        published = services[service]["ports"]
+        assert [one["published"] for one in published] == [
+            str(8443 + index),
+            str(3478 + index),
+        ]
+        assert {one["host_ip"] for one in published} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, ["mesh.key_file = .*: no such file; "]),
+        (
+            {"DERPD_REGION__ID": "none", "DERPD_REGON__ID": "901"},
+            ["region.id = ", "regon.*; "],
+        ),
+    ],
+    ids=["no keys", "wrong variables"],
+)
+def test_what_is_wrong_is_told(environment, variables, told):
+    """A node without the volume of `init`, or with a misspelt variable: a line each."""
+    given = {"DERPD_NODE__HOST": "172.30.90.9", **variables}
+    words = [word for item in given.items() for word in ("--env", "=".join(item))]
+    mount = ("--network", "none", "--volume", f"{COMPOSE / 'config'}:/config:ro")
+    command = (IMAGE, "--config", "/config/derpd.yaml")
+    done = attempt(environment, "run", "--rm", *mount, *words, *command)
+    assert done.returncode == CONFIG_UNUSABLE
+    lines = [line for line in done.stderr.splitlines() if line.startswith("derpd: ")]
+    assert len(lines) == len(told), done.stderr
+    for wanted in told:
+        assert any(re.match(f"derpd: {wanted}", line) for line in lines), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_derpctl_before_the_first_up(environment, tmp_path):
+    """There is no token yet: one line says so."""
+    with project(environment, tmp_path, ["compose.yaml", "compose.ci.yaml"]) as found:
+        done = found.ctl("status")
+    assert done.returncode == CONFIG_UNUSABLE
+    assert "derpctl: /etc/derpmesh/keys/admin/token: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_step_of_the_page_is_walked():
+    """A block that is added to the page is run somewhere here."""
+    marks = {block.mark for block in blocks_of(ROOT / "docs/howto/compose.md")}
+    steps = {f"sh compose {step}" for step in COMPOSE_STEPS}
+    assert {mark for mark in marks if mark.startswith("sh compose")} == steps
+    for name in COMPOSE_STEPS:
+        assert name == "prod" or step(name)
