@@ -196,6 +196,9 @@ def test_its_user_is_nobody_else(node):
     assert int(fields["CapEff"], 16) == 1 << 10  # CAP_NET_BIND_SERVICE
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
+    limits = node.run(f"grep 'open files' /proc/{pid(node)}/limits").split()
+    assert limits[3] == limits[4]  # as many as the machine gives, at once
+    assert "file descriptors: the limit of" not in node.journal(UNIT)
     assert "derpd" not in node.path("/etc/passwd").read_text()
 
 

@@ -75,6 +75,13 @@ def test_a_drain_is_not_cut_short():
     assert float(patience) >= 2 * NodeConfig().drain_grace
 
 
+def test_a_node_is_watched():
+    """A hang is found within a minute; that it ends one, a running systemd shows."""
+    (limit,) = settings("WatchdogSec")
+    assert 5 <= float(limit) <= 60
+    assert settings("Restart") == ["on-failure"]
+
+
 def test_all_that_is_named_is_shipped():
     """The group of the unit is made, and the folder of its configuration is of it."""
     (group,) = settings("SupplementaryGroups")
