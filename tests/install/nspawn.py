@@ -91,6 +91,11 @@ class Machine:
         told = self.run("journalctl --sync; journalctl -n 0 --show-cursor -o cat")
         return told.rpartition("cursor: ")[2].strip()
 
+    def journal(self, unit: str, cursor: str = "") -> str:
+        """Give what the journal of a unit has, from a mark on or all of it."""
+        since = f"--after-cursor='{cursor}'" if cursor else ""
+        return self.run(f"journalctl --sync; journalctl -o cat -u {unit} {since}")
+
     def await_journal(self, unit: str, text: str, cursor: str) -> None:
         """Wait until the journal of a unit, from a mark on, has a line with a text."""
         words = ("journalctl", "-f", "-o", "cat", "-u", unit, "--after-cursor", cursor)

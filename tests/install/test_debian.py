@@ -5,10 +5,8 @@ runs and is removed, in ``test_systemd.py``.
 """
 
 import subprocess
-import sys
 import tarfile
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 
@@ -20,11 +18,6 @@ from tests.support.peers import MissingTool
 
 pytestmark = [pytest.mark.install, pytest.mark.timeout(300)]
 
-SCRIPTS = (
-    PACKAGING / "wheelhouse",
-    PACKAGING / "debian/build",
-    *sorted((PACKAGING / "debian/scripts").iterdir()),
-)
 COPIES = {
     "packaging/systemd/derpd@.service": "usr/lib/systemd/system/derpd@.service",
     "packaging/sysusers/derpmesh.conf": "usr/lib/sysusers.d/derpmesh.conf",
@@ -53,12 +46,6 @@ def files(deb):
     )
     with tarfile.open(fileobj=BytesIO(found.stdout)) as archive:
         yield archive, {one.name.removeprefix("./"): one for one in archive}
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_have_no_known_mistakes(script):
-    """Neither what builds nor what runs as root on somebody's machine."""
-    assert run(Path(sys.executable).with_name("shellcheck"), script) == ""
 
 
 def test_fields(deb):

@@ -60,6 +60,12 @@ with socketserver.UnixStreamServer(socket, Whois) as server:
 """
 """Knows everybody, as far as a node can tell."""
 
+TAKEN = (
+    "import os, signal, socket; taken = socket.create_server(('', 443));"
+    " os.system('systemd-notify --ready'); signal.pause()"
+)
+"""Has the port of the relay."""
+
 _FIRST_LINE = re.compile(r"# ((?:~|/etc)/\S+)\n")
 
 
@@ -165,7 +171,7 @@ def test_no_configuration(debian):
     assert said.returncode == 1
     assert debian.shows("derpd@nobody", "ExecMainStatus") == str(EXIT_CONFIG)
     assert debian.shows("derpd@nobody", "SubState") == "failed"
-    log = debian.run("journalctl -o cat -u derpd@nobody")
+    log = debian.journal("derpd@nobody")
     assert "'/etc/derpmesh/nobody.yaml': cannot be read: No such file" in log
 
 
@@ -190,6 +196,9 @@ def test_its_user_is_nobody_else(node):
     assert int(fields["CapEff"], 16) == 1 << 10  # CAP_NET_BIND_SERVICE
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
+    limits = node.run(f"grep 'open files' /proc/{pid(node)}/limits").split()
+    assert limits[3] == limits[4]  # as many as the machine gives, at once
+    assert "file descriptors: the limit of" not in node.journal(UNIT)
     assert "derpd" not in node.path("/etc/passwd").read_text()
 
 
@@ -215,7 +224,7 @@ def test_reload_takes_new_files(node):
         assert heard.readline() == "in\n"
     assert pid(node) == before
     assert node.shows(UNIT, "ActiveState") == "active"
-    assert f"Reloaded {UNIT}" in node.run(f"journalctl -o cat -u {UNIT}")
+    assert f"Reloaded {UNIT}" in node.journal(UNIT)
 
 
 def test_a_credential_is_read(node):
@@ -232,6 +241,15 @@ def test_the_hook_of_certbot(node):
     user = f"setpriv --reuid=65000 --regid=65000 --groups={group}"
     assert "PRIVATE KEY" in node.run(f"{user} cat /etc/derpmesh/derp.key")
     assert node.run("stat -c '%a %U %G' /etc/derpmesh/derp.key") == "440 root derpmesh"
+
+
+def test_the_mesh_key_is_rotated(node):
+    """The node writes beside its key, so an operator needs one command."""
+    before = node.path(f"{STATE}/mesh.key").read_text()
+    node.run("derpctl key mesh rotate --key-file /root/new-mesh.key")
+    after = node.path(f"{STATE}/mesh.key").read_text()
+    assert after == node.path("/root/new-mesh.key").read_text() != before
+    assert not node.path(f"{STATE}/mesh.key.previous").exists()
 
 
 def test_kill(node):
@@ -281,10 +299,28 @@ def test_a_bad_configuration_is_not_tried_again(node):
     assert node.shows(UNIT, "ExecMainStatus") == str(EXIT_CONFIG)
     assert node.shows(UNIT, "SubState") == "failed"
     assert node.shows(UNIT, "NRestarts") == "0"
-    log = node.run(f"journalctl -o cat -u {UNIT} --after-cursor='{mark}'")
+    log = node.journal(UNIT, mark)
     assert "derpd: node.hots = '…': unknown key; did you mean host?" in log
     node.write(CONFIG, good, 0o640)
     node.run(f"systemctl start {UNIT}")
+
+
+def test_a_port_that_is_taken(node):
+    """Another program has it: one line names the address, and nothing spins."""
+    node.run(f"systemctl stop {UNIT}")
+    listen = "--unit=taken --service-type=notify -p NotifyAccess=all python3 -c"
+    node.run(f'systemd-run {listen} "{TAKEN}"')
+    mark = node.cursor()
+    try:
+        assert node.sh(f"systemctl start {UNIT}").returncode == 1
+        assert node.shows(UNIT, "ExecMainStatus") == str(EXIT_CONFIG)
+        log = node.journal(UNIT, mark)
+    finally:
+        node.run(f"systemctl stop taken; systemctl start {UNIT}")
+    (line,) = [line for line in log.splitlines() if line.startswith("derpd: ")]
+    assert line.startswith("derpd: derp.listen = "), log
+    assert "already in use" in line, log
+    assert "Traceback" not in log
 
 
 def test_a_local_tailscaled(node):

@@ -1,7 +1,9 @@
 """The unit of a node, as systemd's own tools judge it."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +25,7 @@ pytestmark = [
 ]
 
 DERPD = Path(sys.executable).with_name("derpd")
+SYSCTL = PACKAGING / "sysctl/60-derpmesh.conf"
 WORST = 2.0
 
 
@@ -72,6 +75,13 @@ def test_a_drain_is_not_cut_short():
     assert float(patience) >= 2 * NodeConfig().drain_grace
 
 
+def test_a_node_is_watched():
+    """A hang is found within a minute; that it ends one, a running systemd shows."""
+    (limit,) = settings("WatchdogSec")
+    assert 5 <= float(limit) <= 60
+    assert settings("Restart") == ["on-failure"]
+
+
 def test_all_that_is_named_is_shipped():
     """The group of the unit is made, and the folder of its configuration is of it."""
     (group,) = settings("SupplementaryGroups")
@@ -88,3 +98,22 @@ def test_the_variables_are_keys():
     tree = {"state_dir": named[0][2], "admin": {"socket": named[1][2]}}
     config = NodeConfig.model_validate(yaml.safe_load(yaml.safe_dump(tree)))
     assert config.admin_socket == Path(named[1][2])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root; run the tests as root")
+def test_the_kernel_takes_the_values():
+    """What belongs to a network is set in one of its own, and read back."""
+    pairs = re.findall(r"^-?(net\.ipv4\.\S+) = (.+)$", SYSCTL.read_text(), re.MULTILINE)
+    assert len(pairs) > 5
+    script = "".join(
+        f"cd /proc/sys/{name.replace('.', '/').rpartition('/')[0]}\n"
+        f"echo '{value}' > {name.rpartition('.')[2]}; cat {name.rpartition('.')[2]}\n"
+        for name, value in pairs
+    )
+    said = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.replace("\t", " ").splitlines() == [value for _, value in pairs]
