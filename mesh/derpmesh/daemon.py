@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 EXIT_CONFIG = 3
 """The configuration is missing or cannot be used. As in `derpctl`."""
 
+CLOSING = 10.0
+"""Seconds that the end may take beyond the time in which clients are sent away."""
+
 _EPILOG = (
     "Signals: TERM or INT stops in good order, a second one at once; "
     "HUP reads certificates and key files again."
@@ -135,7 +138,8 @@ async def _run(config: DaemonConfig) -> None:
     if config.node.name == AUTO_NAME:
         config = await named(config)
         set_up(config.log.level, config.log.format, node=config.node.name)
-    node = Node(config, ServiceManager(os.environ))
+    patience = config.drain_grace + CLOSING
+    node = Node(config, ServiceManager(os.environ, patience=patience))
     if node.mesh_keys is not None:
         MeshRegion(node, config, node.mesh_keys, source_of(config, node))
     loop = asyncio.get_running_loop()

@@ -29,6 +29,10 @@ first, its language:
 ``sh systemd``, ``ini systemd``
     commands that must succeed, and files, on a machine that systemd runs, where the
     package is installed; see ``tests/install/test_systemd.py``
+``sh clone``
+    commands that must succeed there, in a clone of the repository
+``sh packages``
+    commands that build and install packages; see ``tests/install/test_packages.py``
 ``sh docker``, ``yaml docker``
     commands that must succeed with Docker, and files; see
     ``tests/install/test_howto_docker.py``
@@ -69,6 +73,8 @@ MARKS = {
     *(f"sh compose {step}" for step in COMPOSE_STEPS),
     "sh systemd",
     "ini systemd",
+    "sh clone",
+    "sh packages",
     "sh docker",
     "yaml docker",
     "sh helm",

@@ -49,9 +49,20 @@ class Machine:
         self.pods: list[Pod] = []
         docker(environment, "network", "create", "--internal", self.mark)
 
-    def pod(self, workload: str, ordinal: int) -> "Pod":
-        """Make a pod of a StatefulSet; nothing of it runs yet."""
-        tree = self.found.one("StatefulSet", workload)
+    def daemon(self, workload: str, found: Objects) -> "Pod":
+        """Make a pod of a DaemonSet, of another rendering."""
+        spec = found.one("DaemonSet", workload)["spec"]["template"]["spec"]
+        return self._add(Pod(self, f"{workload}-x7k2p", spec, found=found))
+
+    def pod(self, workload: str, ordinal: int, found: Objects | None = None) -> "Pod":
+        """Make a pod of a StatefulSet; nothing of it runs yet.
+
+        Args:
+            workload: Its name.
+            ordinal: Of the pod.
+            found: Another rendering than the machine's.
+        """
+        tree = (found or self.found).one("StatefulSet", workload)
         spec = tree["spec"]["template"]["spec"]
         name = f"{workload}-{ordinal}"
         service = tree["spec"]["serviceName"]
@@ -59,7 +70,8 @@ class Machine:
             one["metadata"]["name"] for one in tree["spec"]["volumeClaimTemplates"]
         ]
         notes = tree["spec"]["template"]["metadata"].get("annotations", {})
-        return self._add(Pod(self, name, spec, service, claims=claims, notes=notes))
+        pod = Pod(self, name, spec, service, claims=claims, notes=notes, found=found)
+        return self._add(pod)
 
     def lone(self, name: str) -> "Pod":
         """Make a pod that is rendered as one."""
@@ -95,6 +107,7 @@ class Pod:
         service: The headless Service that gives it a name; None: it has none.
         claims: Volumes that stay when the pod goes.
         notes: Its annotations.
+        found: Where its ConfigMaps and Secrets are; None: where the machine's are.
     """
 
     def __init__(
@@ -106,8 +119,10 @@ class Pod:
         *,
         claims: Sequence[str] = (),
         notes: Mapping[str, str] | None = None,
+        found: Objects | None = None,
     ) -> None:
         self.machine = machine
+        self._found = found or machine.found
         self.name = name
         self.spec: dict = dict(spec)
         self.ip = ""
@@ -125,17 +140,23 @@ class Pod:
 
     # Life.
 
-    def prepare(self) -> None:
+    def prepare(self) -> str:
         """Give it a network and volumes, and run its first containers.
+
+        Returns:
+            What they said.
 
         Raises:
             AssertionError: One of them failed; says what it said.
         """
-        self._hold_network()
+        self.hold_network()
         self._make_volumes()
+        told = ""
         for container in self.spec.get("initContainers", []):
             status, said = self.run(container)
             assert status == 0, f"{self.name}/{container['name']}: {said}"
+            told += said
+        return told
 
     def start(self) -> None:
         """Start its container."""
@@ -244,13 +265,16 @@ class Pod:
 
     # What a container is told.
 
-    def _hold_network(self) -> None:
+    def hold_network(self) -> None:
         """Start the container that the others share the network of."""
         words = ["--name", self._label("pause"), "--network", self.machine.mark]
         words += ["--hostname", self.name, "--read-only", "--no-healthcheck"]
         if self._service is not None:
             parent = f"{self._service}.{NAMESPACE}.svc"
             words += ["--network-alias", f"{self.name}.{parent}"]
+        if self.spec.get("hostNetwork"):
+            # As on a machine; the engine has low ports free for all in containers.
+            words += ["--sysctl", "net.ipv4.ip_unprivileged_port_start=1024"]
         for one in self.spec["securityContext"].get("sysctls", []):
             words += ["--sysctl", f"{one['name']}={one['value']}"]
         words += ["--entrypoint", "sleep", IMAGE, "infinity"]
@@ -267,7 +291,8 @@ class Pod:
         group = context["runAsGroup"]
         words = ["--name", name, "--network", f"container:{self._label('pause')}"]
         words += ["--no-healthcheck", "--user", f"{context['runAsUser']}:{group}"]
-        words += ["--group-add", str(context["fsGroup"])]
+        groups = [context.get("fsGroup"), *context.get("supplementalGroups", [])]
+        words += [f"--group-add={one}" for one in groups if one is not None]
         if context["readOnlyRootFilesystem"]:
             words.append("--read-only")
         if not context["allowPrivilegeEscalation"]:
@@ -307,7 +332,7 @@ class Pod:
     # Files.
 
     def _make_volumes(self) -> None:
-        group = self.spec["securityContext"]["fsGroup"]
+        group = self.spec["securityContext"].get("fsGroup", 0)
         for name in self._claims:
             kept = self.machine.folder / "claims" / f"{name}-{self.name}"
             if not kept.exists():
@@ -317,7 +342,7 @@ class Pod:
             self._volumes[name] = kept
         for volume in self.spec.get("volumes", []):
             folder = self.machine.folder / self.name / volume["name"]
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)  # a hostPath stays as it is made
             if "emptyDir" in volume:
                 os.chown(folder, 0, group)
                 folder.chmod(0o2777)
@@ -354,7 +379,7 @@ class Pod:
     ) -> Iterator[tuple[str, bytes, int]]:
         """Yield the files of one object."""
         wanted = str(source.get("secretName") or source["name"])
-        tree = self.machine.found.one(kind, wanted)
+        tree = self._found.one(kind, wanted)
         data = {
             key: base64.b64decode(text) if kind == "Secret" else text.encode()
             for key, text in tree["data"].items()

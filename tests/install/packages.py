@@ -18,6 +18,9 @@ PACKAGING = ROOT / "packaging"
 MINOR = "3.11"
 """The Python of the Debian release that the package is tried on."""
 
+QUICKLY = {"COMPRESSION": "none", "SOURCE_DATE_EPOCH": "1700000000"}
+"""How tests have the Debian package built: large, and always the same."""
+
 _PLATFORM = f"{sysconfig.get_platform()} {MINOR}"
 
 
@@ -51,11 +54,11 @@ def package() -> Path:
         MissingTool: There is no Python or no dpkg to build it with.
     """
     key = key_of([_PLATFORM, *_sources(), *_packaging()])
-    (found,) = kept("deb", key, build_package).glob("*.deb")
+    (found,) = kept("deb", key, _build_package).glob("*.deb")
     return found
 
 
-def build_package(folder: Path) -> None:
+def _build_package(folder: Path) -> None:
     """Build the Debian package anew; quickly, so it is large.
 
     Raises:
@@ -64,7 +67,7 @@ def build_package(folder: Path) -> None:
     if shutil.which("dpkg-deb") is None:
         raise MissingTool("dpkg-deb", "this is for Debian and its like")
     words = [PACKAGING / "debian/build", wheelhouse(), folder]
-    run(*words, COMPRESSION="none", SOURCE_DATE_EPOCH="1700000000")
+    run(*words, **QUICKLY)
 
 
 def run(*words: object, **variables: str) -> str:

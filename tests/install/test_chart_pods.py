@@ -20,15 +20,17 @@ pytestmark = [pytest.mark.install, pytest.mark.timeout(300)]
 _ETCD = f"{NAME}-etcd"
 
 
-def rendered() -> Objects:
+def rendered(*words: str) -> Objects:
     """Render the least, with the images that are here, and no API to ask."""
     ours, theirs = IMAGE.rpartition(":"), ETCD.rpartition(":")
     ended = template(
         HELMS[-1],
         *("--values", values_file("minimal")),
+        *("--set", "address.follow=true"),
         *("--set", f"image.repository={ours[0]},image.tag={ours[2]}"),
         *("--set", f"etcd.image.repository={theirs[0]},etcd.image.tag={theirs[2]}"),
         *("--set", "address.sources={annotation,hostIP}"),
+        *words,
     )
     assert ended.returncode == 0, ended.stderr
     return Objects.read(ended.stdout)
@@ -128,20 +130,27 @@ def test_admin_listeners_are_known_by_the_names_of_the_pods(region: Region):
 
 
 def test_a_relay_that_is_replaced_comes_back_as_itself(region: Region):
-    """Drained first, then ended in good order; name and pin are on its volume."""
-    before = {node["HostName"]: node for node in region.map().values()}
+    """Drained first, then ended in good order; elsewhere the map follows it.
+
+    A record that still said where it was would send every client there in vain.
+    """
+    before = {node["HostName"]: node["Name"] for node in region.map().values()}
     old = region.relays[0]
     hook, said, status = old.end()
     assert (hook, status) == (0, 0), said
+    other = region.machine.pod(NAME, 6)
+    other.hold_network()  # has the address that has become free
     new = region.machine.pod(NAME, 0)
     region.relays[0] = new
-    new.prepare()
+    said = new.prepare()
+    assert new.ip != old.ip
+    name = before[old.ip]
+    assert f"{name}: recorded as {new.ip} from now on, was {old.ip}" in said
     new.start()
     new.until("startupProbe")
     region.until_linked()
-    after = {node["HostName"]: node for node in region.map().values()}
-    for member in ("Name", "CertName"):
-        assert after[new.ip][member] == before[old.ip][member]
+    after = {node["HostName"]: node["Name"] for node in region.map().values()}
+    assert (after[new.ip], old.ip in after) == (name, False)
 
 
 def test_an_annotation_of_the_pod_says_the_address(region: Region):
@@ -157,6 +166,51 @@ def annotated(region: Region, host: str) -> Pod:
     pod._notes = {**pod._notes, "derpmesh.io/host": host}
     pod.prepare()
     return pod
+
+
+def another(region: Region, *words: str) -> Objects:
+    """Render another region, which is recorded in the same etcd."""
+    found = rendered("--set", "region.id=901", *words)
+    others = [tree for tree in found.trees if tree["kind"] != "Secret"]
+    return Objects([*others, *region.machine.found.of("Secret")])
+
+
+def test_in_the_host_network_root_has_one_capability(region: Region):
+    """It is what low ports of a machine take: added to another user it helps nobody."""
+    found = another(region, "--set", "exposure.mode=hostNetwork")
+    pod = region.machine.pod(NAME, 20, found)
+    pod.prepare()
+    pod.start()
+    pod.until("startupProbe")
+    _, said = pod.execute("cat", "/proc/1/status")
+    facts = dict(line.split(":\t", 1) for line in said.splitlines() if ":\t" in line)
+    assert (facts["Uid"].split()[0], int(facts["CapEff"], 16)) == ("0", 1 << 10)
+    pod.close()
+
+
+def test_in_the_host_network_without_its_sysctl_the_reason_is_said(region: Region):
+    """Who says `nodeSysctl`, and has not set it."""
+    words = ("--set", "exposure.mode=hostNetwork,exposure.bindPrivileged=nodeSysctl")
+    pod = region.machine.pod(NAME, 21, another(region, *words))
+    pod.prepare()
+    status, said = pod.run(pod.main)
+    problems = [line for line in said.splitlines() if line.startswith("derpd: ")]
+    assert len(problems) == 1, said
+    assert "Permission denied" in problems[0]
+    assert status == 3
+    pod.close()
+
+
+def test_a_relay_of_a_daemon_set_keeps_its_identity_on_the_machine(region: Region):
+    """Its folder is root's at first; nobody but the first container is root."""
+    pod = region.machine.daemon(NAME, another(region, "--set=workload.kind=DaemonSet"))
+    pod.prepare()
+    pod.start()
+    pod.until("startupProbe")
+    assert pod.execute("id", "-u") == (0, "65532\n")
+    kept = pod.volume("state") / "derper.key"
+    assert kept.stat().st_uid == 65532
+    pod.close()
 
 
 def test_a_pod_may_do_nothing_but_relay(region: Region):

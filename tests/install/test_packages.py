@@ -1,5 +1,7 @@
 """Wheels, sdist and pipx: installed from a folder of wheels, without a network."""
 
+import os
+import re
 import shutil
 import subprocess
 import zipfile
@@ -7,12 +9,22 @@ import zipfile
 import pytest
 
 from derpnode import __version__
-from tests.install.packages import PACKAGING, interpreter, run, wheelhouse
+from tests.docs.blocks import blocks_of
+from tests.install.packages import (
+    PACKAGING,
+    QUICKLY,
+    interpreter,
+    package,
+    run,
+    wheelhouse,
+)
 from tests.support.docs import ROOT
 from tests.support.peers import MissingTool
 
 
 pytestmark = [pytest.mark.install, pytest.mark.timeout(300)]
+
+PAGE = ROOT / "docs/howto/packages.md"
 
 
 @pytest.fixture(scope="session")
@@ -25,12 +37,35 @@ def wheels():
 
 
 @pytest.fixture(scope="session")
-def environment(wheels, tmp_path_factory):
-    """A fresh environment in which derpmesh was installed from that folder."""
-    folder = tmp_path_factory.mktemp("fresh") / "venv"
-    run(interpreter(), "-m", "venv", folder)
-    offline(folder / "bin/python", "install", wheels, "derpmesh")
+def walked(wheels, tmp_path_factory):
+    """A folder in which somebody did all that the page on packages says."""
+    folder = tmp_path_factory.mktemp("page")
+    shutil.copytree(wheels, folder / "wheels")
+    tools = folder / "tools"
+    run(interpreter(), "-m", "venv", tools)
+    run(tools / "bin/python", "-m", "pip", "--quiet", "install", "pipx")
+    (folder / "bin").mkdir()
+    for block in blocks_of(PAGE):
+        if block.mark == "sh packages":
+            run(
+                *("sh", "-ec", f"cd {folder}\n{translated(block.text, folder)}"),
+                PATH=f"{tools}/bin:{os.environ['PATH']}",
+                PIPX_HOME=str(folder / "pipx"),
+                PIPX_BIN_DIR=str(folder / "pipx/bin"),
+                PIPX_MAN_DIR=str(folder / "pipx/man"),
+                PIP_DISABLE_PIP_VERSION_CHECK="1",
+                **QUICKLY,
+            )
     return folder
+
+
+def translated(text, folder):
+    """Have what the page does to a machine done in a folder, by scripts of the tree."""
+    text = re.sub(r"(?<=\s)/(opt|usr/local)/", rf"{folder}/\1/", f"\n{text}")
+    text = text.replace(f"{folder}/usr/local/bin", f"{folder}/bin")
+    return text.replace("\n/opt/", f"\n{folder}/opt/").replace(
+        "\npackaging/", f"\n{PACKAGING}/"
+    )
 
 
 def offline(python, command, wheels, *words):
@@ -45,35 +80,45 @@ def test_the_folder_is_told_from_its_requirements(wheels):
     assert (wheels / "requirements.txt").read_bytes() == locked
 
 
-def test_installs_without_a_network(environment):
-    """Every program is there, and says what version it is."""
-    folder = environment / "bin"
+@pytest.mark.parametrize("place", ["bin", "pipx/bin"])
+def test_installs_without_a_network(walked, place):
+    """Every program is there, by pip and by pipx, and says what version it is."""
+    folder = walked / place
     assert run(folder / "derpd", "--version") == f"derpd {__version__}\n"
     assert run(folder / "derpctl", "version").startswith(f"derpctl {__version__} (")
     assert "admin socket of the node" in run(folder / "derpd-health", "--help")
 
 
-def test_nothing_is_missing(environment):
+def test_nothing_is_missing(walked):
     """What is installed has all that it asks for, in versions that it takes."""
-    assert "No broken requirements" in run(
-        environment / "bin/python", "-m", "pip", "check"
-    )
+    said = run(walked / "opt/derpmesh/bin/python", "-m", "pip", "check")
+    assert "No broken requirements" in said
 
 
-def test_an_installed_node_checks_its_configuration(environment, tmp_path):
+def test_an_installed_node_checks_its_configuration(walked, tmp_path):
     """The installed code runs, not only its help."""
     path = tmp_path / "derpd.yaml"
     path.write_text("node: {host: 203.0.113.10}\nadmission: {key_file: clients}\n")
     words = ("--check-config", "--config", path)
-    assert run(environment / "bin/derpd", *words) == "configuration is valid\n"
+    assert run(walked / "bin/derpd", *words) == "configuration is valid\n"
 
 
-def test_the_sdist_builds_the_same_wheel(wheels, environment, tmp_path):
+def test_the_page_builds_the_package(walked):
+    """It is that of the tests, to the byte: the same wheels make the same package."""
+    try:
+        deb = package()
+    except MissingTool as missing:
+        pytest.skip(str(missing))
+    built = walked / "packages" / deb.name
+    assert built.read_bytes() == deb.read_bytes()
+
+
+def test_the_sdist_builds_the_same_wheel(wheels, walked, tmp_path):
     """What is built from the sdist alone is the wheel, to the byte."""
     (sdist,) = wheels.glob("derpmesh-*.tar.gz")
     (wheel,) = wheels.glob("derpmesh-*.whl")
     words = ("--no-deps", "--wheel-dir", tmp_path, sdist)
-    offline(environment / "bin/python", "wheel", wheels, *words)
+    offline(walked / "opt/derpmesh/bin/python", "wheel", wheels, *words)
     (again,) = tmp_path.glob("*.whl")
     assert again.name == wheel.name
     assert again.read_bytes() == wheel.read_bytes()
@@ -90,25 +135,6 @@ def test_the_wheel_holds_the_code_and_nothing_else(wheels):
     }
     assert not [name for name in names if name.endswith(".pyc")]
     assert {f"{info}/licenses/LICENSE", "derpctl/py.typed"} <= set(names)
-
-
-def test_pipx(wheels, tmp_path):
-    """`pipx install` works from the folder, too, with the pip that pipx wants."""
-    tools, folder = tmp_path / "tools", tmp_path / "wheels"
-    shutil.copytree(wheels, folder)
-    run(interpreter(), "-m", "venv", tools)
-    pip = (tools / "bin/python", "-m", "pip", "--quiet")
-    run(*pip, "install", "pipx")
-    run(*pip, "download", "--no-deps", "--dest", folder, "pip")
-    run(
-        *(tools / "bin/pipx", "install", "derpmesh"),
-        f"--pip-args=--no-index --find-links={folder}",
-        PIPX_HOME=str(tmp_path / "home"),
-        PIPX_BIN_DIR=str(tmp_path / "bin"),
-        PIPX_MAN_DIR=str(tmp_path / "man"),
-    )
-    assert run(tmp_path / "bin/derpd", "--version") == f"derpd {__version__}\n"
-    assert run(tmp_path / "bin/derpctl", "version").startswith("derpctl ")
 
 
 def test_usage():

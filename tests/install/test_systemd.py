@@ -19,7 +19,7 @@ from derpmesh.daemon import EXIT_CONFIG
 from derpnode.wire.keys import PrivateKey, node_key_text
 from tests.docs.blocks import blocks_of, configuration
 from tests.install.nspawn import ADDRESS, machine
-from tests.install.packages import package
+from tests.install.packages import PACKAGING, package
 from tests.install.units import exposure
 from tests.support.docs import ROOT
 from tests.support.peers import MissingTool
@@ -30,7 +30,9 @@ pytestmark = [pytest.mark.install, pytest.mark.timeout(300)]
 UNIT = "derpd@900a"
 STATE = "/var/lib/private/derpd/900a"
 CONFIG = "/etc/derpmesh/900a.yaml"
-PAGE = ROOT / "docs/howto/systemd.md"
+PAGE, TUNE, PACKAGES = (
+    ROOT / f"docs/howto/{name}.md" for name in ("systemd", "tune", "packages")
+)
 
 LISTED, UNLISTED = bytes([0x33]) * 32, bytes([0x44]) * 32
 """Private keys of clients."""
@@ -62,16 +64,23 @@ _FIRST_LINE = re.compile(r"# ((?:~|/etc)/\S+)\n")
 
 
 @pytest.fixture(scope="module")
-def debian():
-    """A machine with systemd, on which the package is installed."""
+def bare():
+    """A machine with systemd, on which there is the package and what pages copy."""
     try:
         deb = package()
         with machine() as found:
             shutil.copy(deb, found.path("/root/derpmesh.deb"))
-            found.run("dpkg -i /root/derpmesh.deb")
+            shutil.copytree(PACKAGING, found.path("/root/clone/packaging"))
             yield found
     except MissingTool as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def debian(bare):
+    """The same with the package installed."""
+    bare.run("dpkg -i /root/derpmesh.deb")
+    return bare
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +91,17 @@ def node(debian):
     debian.write(f"{lineage}/fullchain.pem", pair.certificate.decode(), 0o600)
     debian.write(f"{lineage}/privkey.pem", pair.key.decode(), 0o600)
     for block in blocks_of(PAGE):
-        follow(debian, block)
+        if block.mark != "sh clone":  # that is for those who have no package
+            follow(debian, block)
     return debian
 
 
 def follow(debian, block):
     """Do what a block of the page says: write a file, or run commands."""
     match block.mark:
-        case "sh systemd":
-            said = debian.sh(block.text)
+        case "sh systemd" | "sh clone":
+            place = "cd /root/clone\n" if block.mark == "sh clone" else ""
+            said = debian.sh(f"{place}{block.text}")
             assert said.returncode == 0, f"{block}: {said.stdout}"
         case "yaml derpd" | "yaml derpd part":
             debian.write(CONFIG, configuration(block), 0o640)
@@ -129,6 +140,17 @@ def visiting(debian, private):
             process.kill()
 
 
+def test_without_the_package(bare):
+    """What the page copies by hand gives the unit, the group and its folder."""
+    for block in blocks_of(PAGE):
+        if block.mark == "sh clone":
+            follow(bare, block)
+    assert "DynamicUser=yes" in bare.run("systemctl cat derpd@900a")
+    assert bare.run("stat -c '%a %U %G' /etc/derpmesh") == "2750 root derpmesh"
+    bare.run("rm /etc/*/derpmesh.conf /etc/systemd/system/derpd@.service")
+    bare.run("rmdir /etc/derpmesh; groupdel derpmesh; systemctl daemon-reload")
+
+
 def test_nothing_is_started_by_installing_it(debian):
     """It brings what a node needs, and waits for somebody to configure one."""
     assert debian.run("systemctl list-units --all --plain --no-legend 'derpd@*'") == ""
@@ -154,7 +176,7 @@ def test_the_page(node):
     assert node.shows(UNIT, "UnitFileState") == "enabled"
     socket = "/run/derpd/900a/admin.sock"
     assert node.run(f"derpd-health --socket {socket}") == "ready"
-    assert node.shows(UNIT, "TimeoutStopUSec") == "5min 30s"
+    assert node.shows(UNIT, "MemoryMax") == str(2 << 30)
 
 
 def test_its_user_is_nobody_else(node):
@@ -283,6 +305,20 @@ def test_rules_of_the_firewall(node):
     node.run("nft -c -f /usr/share/doc/derpmesh/examples/derpmesh.nft")
 
 
+def test_the_page_on_tuning(node):
+    """Its commands run; where the kernel is shared with others they change nothing."""
+    for block in blocks_of(TUNE):
+        follow(node, block)
+    for kind, place in {
+        "sysctl": "/etc/sysctl.d/60-derpmesh.conf",
+        "modules": "/etc/modules-load.d/derpmesh.conf",
+    }.items():
+        printed = node.path(place).read_text()
+        assert f"derpctl tune --print {kind}" in printed
+        assert printed == node.path(place.replace("/etc", "/usr/lib")).read_text()
+    node.run("nft -c -f /etc/nftables.d/derpmesh.nft")
+
+
 def test_an_upgrade_restarts_what_runs(node):
     """Installed again, the package restarts the node that runs and starts no other."""
     before = pid(node)
@@ -305,3 +341,7 @@ def test_removal(node):
     assert not wanted.is_symlink()
     assert node.path(CONFIG).exists()
     assert node.path(f"{STATE}/derper.key").exists()
+    for block in blocks_of(PACKAGES):
+        follow(node, block)
+    assert not node.path(CONFIG).exists()
+    assert not node.path(STATE).exists()

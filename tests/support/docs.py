@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 
 import derpctl.exits
 import derpctl.main
+import derpmesh.address.entry
 import derpmesh.daemon
 from derpctl.config import CtlConfig
 from derpmesh.config import DaemonConfig
@@ -206,6 +207,11 @@ def derpd_commands() -> str:
     return _program(derpmesh.daemon.app, "derpd")
 
 
+def address_commands() -> str:
+    """Describe ``derpd-address``."""
+    return _program(derpmesh.address.entry.app, "derpd-address")
+
+
 def derpctl_commands() -> str:
     """Describe every command of ``derpctl`` and its options."""
     return _program(derpctl.main.app, "derpctl")
@@ -277,6 +283,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
     "derpctl-configuration": derpctl_configuration,
     "derpd-commands": derpd_commands,
+    "derpd-address-commands": address_commands,
     "derpctl-commands": derpctl_commands,
     "exit-codes": exit_codes,
     "event-kinds": event_kinds,

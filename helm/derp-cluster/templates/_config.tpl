@@ -53,6 +53,7 @@
   "sources" (include "derp.sources" . | fromJsonArray)
   "admin_host" (printf "{pod}.%s" $host)
   "timeout" (int .Values.address.timeoutSeconds)
+  "follow" .Values.address.follow
   "annotations" (dict "file" "/etc/podinfo/annotations" "key" .Values.address.annotation) -}}
 {{- with .Values.address.hosts }}{{ $_ := set $tree "hosts" . }}{{ end -}}
 {{- with .Values.address.stunServers }}{{ $_ := set $tree "stun_servers" . }}{{ end -}}

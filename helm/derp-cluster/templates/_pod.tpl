@@ -11,24 +11,33 @@ capabilities:
 
 {{- define "derp.podSecurity" -}}
 {{- if include "derp.asRoot" . }}
+{{- /* With fsGroup secrets would be a group's, and derpd refuses that of root. The group is for a
+       volume that was another user's before. */}}
 runAsUser: 0
-runAsGroup: 65532
+runAsGroup: 0
+supplementalGroups: [65532]
 {{- else }}
 runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
-{{- end }}
 fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* The secrets of a relay, in one folder. Owned by root, readable by our group. */}}
+{{/* Secrets are root's; whoever is not root reads them by the group. */}}
+{{- define "derp.secretMode" -}}
+{{- if include "derp.asRoot" . }}0400{{ else }}0440{{ end -}}
+{{- end -}}
+
+{{/* The secrets of a relay, in one folder. */}}
 {{- define "derp.keys" -}}
 - name: keys
   projected:
-    defaultMode: 0440
+    defaultMode: {{ .mode }}
+    {{- with .root }}
     sources:
       - secret:
           name: {{ include "derp.meshSecret" . }}
@@ -76,6 +85,23 @@ seccompProfile:
             {{- end }}
             {{- end }}
       {{- end }}
+    {{- end }}
+{{- end -}}
+
+{{/* What derpd and derpd-address both need. */}}
+{{- define "derp.mounts" -}}
+- name: keys
+  mountPath: /etc/derpmesh/keys
+  readOnly: true
+- name: state
+  mountPath: /var/lib/derpd
+- name: run
+  mountPath: /run/derpd
+{{- if ne .Values.tls.mode "selfSigned" }}
+- name: tls
+  mountPath: /etc/derpmesh/tls
+  readOnly: true
+{{- end }}
 {{- end -}}
 
 {{/* A pod with one relay. */}}
@@ -164,6 +190,9 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: status.hostIP
+        {{- with .Values.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       securityContext:
         {{- include "derp.containerSecurity" . | nindent 8 }}
       resources:
@@ -175,8 +204,7 @@ spec:
         - name: podinfo
           mountPath: /etc/podinfo
           readOnly: true
-        - name: run
-          mountPath: /run/derpd
+        {{- include "derp.mounts" . | nindent 8 }}
         {{- if include "derp.readsApi" . }}
         - name: api
           mountPath: /var/run/secrets/kubernetes.io/serviceaccount
@@ -266,18 +294,7 @@ spec:
         - name: config
           mountPath: /etc/derpmesh/config
           readOnly: true
-        - name: keys
-          mountPath: /etc/derpmesh/keys
-          readOnly: true
-        - name: state
-          mountPath: /var/lib/derpd
-        - name: run
-          mountPath: /run/derpd
-        {{- if ne .Values.tls.mode "selfSigned" }}
-        - name: tls
-          mountPath: /etc/derpmesh/tls
-          readOnly: true
-        {{- end }}
+        {{- include "derp.mounts" . | nindent 8 }}
         {{- if include "derp.hasClients" . }}
         - name: clients
           mountPath: /etc/derpmesh/clients
@@ -295,7 +312,7 @@ spec:
     - name: config
       configMap:
         name: {{ include "derp.fullname" . }}
-    {{- include "derp.keys" . | nindent 4 }}
+    {{- include "derp.keys" (dict "root" . "mode" (include "derp.secretMode" .)) | nindent 4 }}
     - name: run
       emptyDir:
         medium: Memory
@@ -310,7 +327,7 @@ spec:
     # What the first container alone is given of the API.
     - name: api
       projected:
-        defaultMode: 0440
+        defaultMode: {{ include "derp.secretMode" . }}
         sources:
           - serviceAccountToken:
               path: token
@@ -325,14 +342,14 @@ spec:
     - name: tls
       secret:
         secretName: {{ include "derp.tlsSecret" . }}
-        defaultMode: 0440
+        defaultMode: {{ include "derp.secretMode" . }}
     {{- end }}
     {{- if include "derp.hasClients" . }}
     - name: clients
       {{- if .Values.admission.existingSecret.name }}
       secret:
         secretName: {{ .Values.admission.existingSecret.name }}
-        defaultMode: 0440
+        defaultMode: {{ include "derp.secretMode" . }}
         items:
           - key: {{ .Values.admission.existingSecret.key }}
             path: clients

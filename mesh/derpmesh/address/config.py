@@ -59,6 +59,9 @@ class AddressConfig(Section):
     node_ports: bool = False
     """Whether clients dial the ports that the pod's Service has on the machines."""
 
+    follow: bool = False
+    """Whether the registry is told of an address that changed, and the map follows."""
+
     timeout: Annotated[float, Field(gt=0, le=3_600, strict=False)] = 300.0
     """Seconds to wait for a balancer, and for an API that does not answer."""
 

@@ -14,7 +14,9 @@ from derpmesh.address.errors import NoAddress
 from derpmesh.address.fill import fill_admin, fill_place, fill_ports, has_host
 from derpmesh.address.kubernetes import api_of
 from derpmesh.address.place import Pod
+from derpmesh.address.record import follow
 from derpmesh.address.sources import Finder
+from derpmesh.config import load_daemon_config
 from derpnode.config import InvalidConfig
 from derpnode.errors import ConfigError
 from derpnode.server.identity import write_atomically
@@ -37,12 +39,13 @@ def derpd_address(
 ) -> None:
     """Find the address that clients dial, and write derpd's configuration with it.
 
-    For a pod of Kubernetes, before derpd starts. Exits 3 when the settings cannot be
-    used, 4 when no source has an address or one cannot be asked.
+    For a pod of Kubernetes, before derpd starts. If etcd has the node with another
+    address, it is told of the new one where the settings say so. Exits 3 when the
+    settings cannot be used, 4 when no source has an address or one cannot be asked.
     """
     try:
         config = load_address_config(file)
-        asyncio.run(_write(config, os.environ))
+        asyncio.run(_prepare(config, os.environ))
     except (InvalidConfig, ConfigError) as exc:
         for line in str(exc).splitlines():
             _say(line)
@@ -50,6 +53,20 @@ def derpd_address(
     except NoAddress as exc:
         _say(str(exc))
         raise typer.Exit(EXIT_NO_ADDRESS) from exc
+
+
+async def _prepare(config: AddressConfig, environ: Mapping[str, str]) -> None:
+    """Write the configuration, and see that the registry knows of it.
+
+    Raises:
+        InvalidConfig: The template cannot be used, or what is made of it.
+        ConfigError: A file cannot be used.
+        NoAddress: There is no address.
+    """
+    await _write(config, environ)
+    if config.follow:
+        settings = {n: v for n, v in environ.items() if n != "DERPD_CONFIG"}
+        await follow(load_daemon_config(config.output, settings), _say)
 
 
 async def _write(config: AddressConfig, environ: Mapping[str, str]) -> None:

@@ -224,16 +224,17 @@ async def named(config: DaemonConfig) -> DaemonConfig:
         Keys(settings.prefix, config.region.id),
         config.region.id,
         server_key=node_key_text(identity.public),
-        entry=lambda name: member_of(_called(config, name)),
+        entry=lambda name: member_of(called(config, name)),
         backoff=delays,
     )
     try:
-        return _called(config, await naming.find(config.state_dir))
+        return called(config, await naming.find(config.state_dir))
     finally:
         await client.close()
 
 
-def _called(config: DaemonConfig, name: str) -> DaemonConfig:
+def called(config: DaemonConfig, name: str) -> DaemonConfig:
+    """Give the settings of a node under another name."""
     node = config.node.model_copy(update={"name": name})
     return config.model_copy(update={"node": node})
 

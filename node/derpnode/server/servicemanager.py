@@ -38,11 +38,14 @@ class ServiceManager:
 
     Args:
         environ: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are read.
+        patience: Seconds that the end may take. It is asked to wait so long, as it
+            does not know for how long clients are sent away.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], *, patience: float = 0.0) -> None:
         name = environ.get("NOTIFY_SOCKET", "")
         self._address = f"\0{name[1:]}" if name.startswith("@") else name
+        self._patience = int(patience * 1_000_000)  # microseconds
         self._is_ready = False
         self.interval = _interval(environ) if name else 0.0
         """Seconds between signs of life; 0: nobody waits for them."""
@@ -86,7 +89,8 @@ class ServiceManager:
             return
         status = f"STATUS={state}: {event.text}" if event.text else f"STATUS={state}"
         if event.kind is Kind.STOPPING:
-            self._say("STOPPING=1", status)
+            more = f"EXTEND_TIMEOUT_USEC={self._patience}"
+            self._say("STOPPING=1", status, *([more] if self._patience else ()))
         elif event.kind in _UP and not self._is_ready:
             self._is_ready = True
             self._say("READY=1", status)

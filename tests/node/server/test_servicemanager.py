@@ -41,7 +41,7 @@ def systemd(request, tmp_path):
 
 async def test_a_node_from_start_to_stop(systemd, tmp_path):
     """Ready once it has proved itself; then each change, and the end."""
-    manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
+    manager = ServiceManager({"NOTIFY_SOCKET": systemd.name}, patience=25.0)
     async with running(node_config(tmp_path / "state"), manager) as node:
         assert (await systemd.heard())[0].startswith("STATUS=starting: derpd ")
         assert await systemd.heard() == ["READY=1", "STATUS=serving: it takes clients"]
@@ -57,8 +57,9 @@ async def test_a_node_from_start_to_stop(systemd, tmp_path):
         assert (await systemd.heard())[0].startswith("STATUS=serving: ")
         assert (await systemd.heard())[0].startswith("STATUS=serving: ")
         node.stop()
-        stopping, _ = await systemd.heard()
+        stopping, _, more = await systemd.heard()
     assert stopping == "STOPPING=1"
+    assert more == "EXTEND_TIMEOUT_USEC=25000000"
 
 
 async def test_a_node_that_starts_empty(systemd):
