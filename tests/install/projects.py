@@ -35,6 +35,12 @@ NODES = {"node-a": "900a", "node-b": "900b", "node-c": "900c"}
 
 ETCDS = ("etcd-1", "etcd-2", "etcd-3")
 
+PROJECT = "derpmesh-test"
+"""Another name than in the files: somebody may run a region of his own here."""
+
+LABEL = f"label=com.docker.compose.project={PROJECT}"
+"""What everything that compose makes is found by."""
+
 _NETWORK = "172.30.90"
 _ADMIN_PORT = 9090
 _LOOK = 0.05  # seconds between two looks
@@ -110,8 +116,12 @@ class Project:
     ) -> None:
         self.folder = folder / "compose"
         shutil.copytree(COMPOSE, self.folder)
-        chosen = {"DERPMESH_IMAGE": IMAGE, "DERP_NOFILE": "20000"}
-        self.environment = {**environment, **chosen}
+        self.environment = {
+            **environment,
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "DERPMESH_IMAGE": IMAGE,
+            "DERP_NOFILE": "20000",
+        }
         self.files = list(files)
         self.keys = folder / "keys"
         """The region's keys, once a relay was asked for something."""
@@ -332,7 +342,7 @@ class Project:
 
 def container(service: str) -> str:
     """Name the container of a service, as compose does."""
-    return f"derpmesh-{service}-1"
+    return f"{PROJECT}-{service}-1"
 
 
 @contextlib.contextmanager
@@ -345,6 +355,9 @@ def project(
         yield found
     finally:
         found.run("--profile", "*", "down", "--volumes", "--timeout", "1")
+        left = found.docker("volume", "ls", "--quiet", "--filter", LABEL).split()
+        if left:  # of files that a test did not come to
+            attempt(environment, "volume", "rm", *left)
 
 
 def now() -> datetime:

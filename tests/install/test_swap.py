@@ -40,6 +40,7 @@ pytestmark = [pytest.mark.install, pytest.mark.timeout(180)]
 SEED = Path(__file__).with_name("seed")
 SEED_IMAGE = "derpmesh-seed:dev"
 
+PROJECT = "swap"
 ADDRESS = "172.30.92.10"
 CLIENT = "1.102"
 
@@ -112,7 +113,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of docker compose that may fail."""
         named = [word for file in files for word in ("-f", file)]
-        command = ("compose", "-p", "swap", *named, *words)
+        command = ("compose", "-p", PROJECT, *named, *words)
         return attempt(self.environment, *command, folder=self.folder)
 
     def run(self, files: tuple[str, ...], *words: str) -> Identity:
@@ -263,8 +264,9 @@ def test_renamed(machine, before, members, policy):
     assert int(found[1], 16) == TWO_RIGHTS
 
 
-def test_it_says_what_became_of_the_variables(machine):
+def test_it_says_what_became_of_the_variables(machine, before):
     """Each variable is answered by a key of ours; what was taken over is told."""
+    machine.run(SHIPPED)
     said = machine.logs()
     assert "HOSTNAME" in said
     assert "node.host" in said
@@ -273,6 +275,7 @@ def test_it_says_what_became_of_the_variables(machine):
 
 def test_recreated(machine, before, members, policy):
     """Five new containers are the same node, though the old key is out of reach now."""
+    machine.run(SHIPPED)
     lab = (machine.folder / "lab.yaml").read_text()
     without = lab.replace("      - ./derper/:/var/lib/derper/\n", "")
     assert without != lab
@@ -284,9 +287,16 @@ def test_recreated(machine, before, members, policy):
 
 def test_the_folder_may_change_hands(machine, before, members, policy):
     """After the `chown` that the refusal names, the renamed image runs as nobody."""
+    machine.run(SHIPPED)
     machine.stop(SHIPPED)
+    chosen = {"COMPOSE_FILE": ":".join(RENAMED), "COMPOSE_PROJECT_NAME": PROJECT}
     for block in said_by("swap-image.md", "sh swap"):
-        subprocess.run(["sh", "-e", "-c", block.text], cwd=machine.folder, check=True)
+        subprocess.run(
+            ["sh", "-e", "-c", block.text],
+            env={**machine.environment, **chosen},
+            cwd=machine.folder,
+            check=True,
+        )
     assert machine.run(RENAMED) == before
     assert_relays_for(members, policy)
     form = ("inspect", "-f", "{{.Config.User}}", "derper")

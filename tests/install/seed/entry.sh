@@ -1,5 +1,4 @@
 #!/bin/sh
-# shellcheck disable=SC3028 # the container is given it
 # What the entry of camllia/derper does, unless it is told otherwise.
 # shellcheck disable=SC3028 # HOSTNAME is the image's variable, not the shell's
 set -eu
