@@ -14,7 +14,7 @@ from tests.support.engine.home import Home
 
 logger = logging.getLogger(__name__)
 
-ETCD = "quay.io/coreos/etcd:v3.5.21"
+ETCD = "quay.io/coreos/etcd:v3.5.35"
 """The name that compose and chart have for it. Debian's is a 3.5 as well."""
 
 RELEASE = "trixie"
