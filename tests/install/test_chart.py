@@ -223,6 +223,16 @@ def test_objects_more_are_templates(tmp_path: Path):
     assert {"derp-note", "derp-tree"} < names
 
 
+@pytest.mark.parametrize("name", HELMS)
+def test_a_name_begins_with_a_letter(name: str):
+    """Kubernetes would refuse the Services, after it has made half of the release."""
+    ended = template(name, "--set", "region.id=900", release="900")
+    assert ended.returncode == 1
+    assert "release name = 900: names of Services begin with a letter; " in ended.stderr
+    named = ("--set", "region.id=900,fullnameOverride=derp")
+    assert template(name, *named, release="900").returncode == 0
+
+
 def test_a_long_name_is_cut_where_names_end():
     """63 characters is the most, and Kubernetes adds some itself."""
     release = "a-release-whose-name-is-as-long-as-helm-allows-it-53x"
