@@ -103,9 +103,15 @@ def test_a_schema_refuses_typos(name: str, words: str, line: str):
     ("words", "line"),
     [
         ("region.code=x,region.id=null", "region.id: not set; say --set region.id=900"),
-        ("mesh.generate=false", "mesh.existingSecret: empty, and mesh.generate is "),
-        ("admin.generate=false", "admin.existingSecret: empty, and admin.generate is "),
-        ("etcd.generate=false", "etcd.existingSecret: empty, and etcd.generate is "),
+        ("secrets.generate=false", "mesh.existingSecret: empty, and secrets.generate "),
+        (
+            "secrets.generate=false,mesh.existingSecret=a",
+            "admin.existingSecret: empty, and secrets.generate is false; ",
+        ),
+        (
+            "secrets.generate=false,mesh.existingSecret=a,admin.existingSecret=b",
+            "etcd.existingSecret: empty, and secrets.generate is false; ",
+        ),
         ("etcd.mode=external", "etcd.external.endpoints: empty, and etcd.mode is "),
         (
             "etcd.mode=external,etcd.external.endpoints={http://a:1},"

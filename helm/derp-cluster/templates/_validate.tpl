@@ -49,13 +49,13 @@
 {{- end -}}
 {{- range list "mesh" "admin" -}}
 {{- $part := index $v . -}}
-{{- if and (not $part.generate) (not $part.existingSecret) -}}
-{{- fail (printf "%s.existingSecret: empty, and %s.generate is false; make one with derpctl key %s generate, and name it" . . .) -}}
+{{- if and (not $v.secrets.generate) (not $part.existingSecret) -}}
+{{- fail (printf "%s.existingSecret: empty, and secrets.generate is false; make one with derpctl key %s generate, and name it" . .) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $v.etcd.mode "embedded" -}}
-{{- if and (not $v.etcd.generate) (not $v.etcd.existingSecret) -}}
-{{- fail "etcd.existingSecret: empty, and etcd.generate is false; name a Secret with ca.crt, tls.crt and tls.key" -}}
+{{- if and (not $v.secrets.generate) (not $v.etcd.existingSecret) -}}
+{{- fail "etcd.existingSecret: empty, and secrets.generate is false; name a Secret with ca.crt, tls.crt and tls.key" -}}
 {{- end -}}
 {{- with lookup "apps/v1" "StatefulSet" .Release.Namespace (include "derp.etcd" .) -}}
 {{- if ne (int .spec.replicas) (int $v.etcd.replicas) -}}
