@@ -139,6 +139,31 @@ def test_a_schema_refuses_typos(name: str, words: str, line: str):
             "address.sources={loadBalancer}",
             "address.sources: with exposure.mode = hostPort there is no Service to ",
         ),
+        (
+            "exposure.ports.derp=9090",
+            "exposure.ports.derp = 9090: admin.port is the same; ",
+        ),
+        (
+            "exposure.ports.http=443",
+            "exposure.ports.http = 443: exposure.ports.derp is the same; ",
+        ),
+        ("config.derp.listen={:8443}", "config.derp.listen: probes and Services "),
+        ("config.http.listen={:8080}", "config.http.listen: probes and Services "),
+        ("config.stun.listen={:3479}", "config.stun.listen: probes and Services "),
+        ("config.admin.listen={:9443}", "config.admin.listen: probes and Services "),
+        ("admission.urls={https://u:p4ss@h/verify}", "admission.urls: one has a "),
+        ("config.admission.urls={https://u@h/}", "admission.urls: one has a password"),
+        ("extraObjects={foo}", "extraObjects[0]: has no kind, so that it is no "),
+        ("extraObjects[0].data=x", "extraObjects[0]: has no kind, so that it is no "),
+        (
+            r"commonLabels.app\.kubernetes\.io/name=x",
+            "commonLabels: app.kubernetes.io/name is the chart's own, and would be ",
+        ),
+        (r"podLabels.helm\.sh/chart=x", "podLabels: helm.sh/chart is the chart's own"),
+        (
+            "commonLabels.team=net,podLabels.team=net",
+            "podLabels: team is among commonLabels, and would be there twice; ",
+        ),
         ("workload.drainSeconds=140", "workload.terminationGracePeriodSeconds = 150: "),
         (
             "exposure.mode=nodePort,exposure.nodePort.derp={30443}",
@@ -161,6 +186,29 @@ def test_what_a_schema_cannot_refuse(name: str, words: str, line: str):
     assert ended.returncode == 1
     assert line in ended.stderr
     assert ended.stdout == ""
+
+
+def test_a_password_is_not_repeated():
+    """What a refusal says is in logs of a pipeline."""
+    words = "region.id=900,admission.urls={https://u:p4ss@h/verify}"
+    assert "p4ss" not in template(HELMS[-1], "--set", words).stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "exposure.ports.stun=443",
+        "exposure.ports.http=0,exposure.ports.derp=80",
+        "admission.urls={https://h/verify?mail=me@example.com}",
+        "config.derp.public_port=8443",
+        "commonLabels.team=net",
+        "extraObjects[0]= {{ if false }}kind: x{{ end }}",
+    ],
+)
+def test_what_only_looks_like_it_is_not_refused(words: str):
+    """UDP and TCP do not meet, and an address of mail is no password."""
+    ended = template(HELMS[-1], "--set", "region.id=900", "--set", words)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_every_value_is_described_and_in_the_schema():

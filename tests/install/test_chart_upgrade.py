@@ -14,11 +14,13 @@ from tests.install.charts import (
     NAMESPACE,
     RELEASE,
     Objects,
+    helm,
     objects_of,
     template,
     values_file,
 )
 from tests.install.cluster import cluster
+from tests.support.chart import CHART
 from tests.support.docs import ROOT
 
 
@@ -125,6 +127,26 @@ def test_the_rest_can_be_changed(name: str, tmp_path: Path):
     assert ended.returncode == 0, ended.stderr
 
 
+def test_fewer_relays_are_told_of(tmp_path: Path):
+    """Those that go stay in the map, which nobody would guess."""
+    before = objects_of("minimal", "--set", "workload.replicas=3").relay()
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{NAME}"
+    releases = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+    empty = {"apiVersion": "v1", "kind": "SecretList", "items": []}
+    with cluster({path: owned(before), releases: empty}, tmp_path) as environ:
+        ended = helm(
+            HELMS[-1],
+            *("install", RELEASE, CHART, "--namespace", NAMESPACE),
+            *("--values", values_file("minimal"), "--dry-run=server"),
+            "--disable-openapi-validation",
+            environ=environ,
+        )
+    assert ended.returncode == 0, ended.stderr
+    notes = ended.stdout.partition("NOTES:")[2]
+    assert "NOTE: there were 3 relays. Those that went stay in the map" in notes
+    assert "-- derpctl node remove NAME" in notes
+
+
 def upgraded(name: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Render for a cluster in which the release is."""
     found = objects_of("minimal", "--set", "region.id=900")
@@ -175,17 +197,18 @@ def test_the_last_release_is_what_was_frozen(tmp_path: Path):
 
 def left(secrets: list[dict]) -> dict[str, object]:
     """Give Secrets as a release left them, which Helm takes up again, by their path."""
+    folder = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+    return {f"{folder}/{tree['metadata']['name']}": owned(tree) for tree in secrets}
+
+
+def owned(tree: dict) -> dict[str, object]:
+    """Give an object as one of the release."""
     owner = {
         "meta.helm.sh/release-name": RELEASE,
         "meta.helm.sh/release-namespace": NAMESPACE,
     }
-    found: dict[str, object] = {}
-    for tree in secrets:
-        notes = {**tree["metadata"]["annotations"], **owner}
-        meta = {**tree["metadata"], "annotations": notes}
-        path = f"/api/v1/namespaces/{NAMESPACE}/secrets/{meta['name']}"
-        found[path] = {**tree, "metadata": meta}
-    return found
+    notes = {**tree["metadata"].get("annotations", {}), **owner}
+    return {**tree, "metadata": {**tree["metadata"], "annotations": notes}}
 
 
 @pytest.mark.parametrize("name", HELMS)

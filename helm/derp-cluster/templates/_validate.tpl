@@ -77,6 +77,46 @@
 {{- fail "etcd.external.certificateKey: it goes together with privateKeyKey; set both or neither" -}}
 {{- end -}}
 {{- end -}}
+{{- $taken := dict (toString (int $v.admin.port)) "admin.port" -}}
+{{- range ternary (list "derp" "http") (list "derp") (not (empty (include "derp.http" .))) -}}
+{{- $port := toString (int (index $v.exposure.ports .)) -}}
+{{- if hasKey $taken $port -}}
+{{- fail (printf "exposure.ports.%s = %s: %s is the same; give each a port of its own" . $port (index $taken $port)) -}}
+{{- end -}}
+{{- $_ := set $taken $port (printf "exposure.ports.%s" .) -}}
+{{- end -}}
+{{- range $part, $key := dict "derp" "exposure.ports.derp" "http" "exposure.ports.http" "stun" "exposure.ports.stun" "admin" "admin.port" -}}
+{{- $own := index $v.config $part -}}
+{{- if and (kindIs "map" $own) (hasKey $own "listen") -}}
+{{- fail (printf "config.%s.listen: probes and Services would ask elsewhere; set %s" $part $key) -}}
+{{- end -}}
+{{- end -}}
+{{- $urls := $v.admission.urls -}}
+{{- with $v.config.admission }}{{ if kindIs "map" . }}{{ $urls = concat $urls (default (list) .urls) }}{{ end }}{{ end -}}
+{{- range $urls -}}
+{{- if regexMatch "^[^/]*//[^/?#]*@" (toString .) -}}
+{{- /* What it is is not said: it would be in logs then. */ -}}
+{{- fail "admission.urls: one has a password, which whoever reads ConfigMaps would read; set DERPD_ADMISSION__URLS by extraEnv, from a Secret" -}}
+{{- end -}}
+{{- end -}}
+{{- /* Of a schema's propertyNames Helm reports the wrong place. */ -}}
+{{- range $key, $labels := dict "commonLabels" $v.commonLabels "podLabels" $v.podLabels "metrics.podMonitor.labels" $v.metrics.podMonitor.labels -}}
+{{- range $label, $_ := $labels -}}
+{{- if regexMatch "^(app\\.kubernetes\\.io/(name|instance|component|version|managed-by)|helm\\.sh/chart)$" $label -}}
+{{- fail (printf "%s: %s is the chart's own, and would be there twice; take it out" $key $label) -}}
+{{- end -}}
+{{- if and (ne $key "commonLabels") (hasKey $v.commonLabels $label) -}}
+{{- fail (printf "%s: %s is among commonLabels, and would be there twice; take it out" $key $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $index, $object := .Values.extraObjects -}}
+{{- $text := $object -}}
+{{- if not (kindIs "string" $object) }}{{ $text = toYaml $object }}{{ end -}}
+{{- if and (trim (tpl $text $)) (not (regexMatch "(?m)(^|[{,] *)\"?kind\"? *:" (tpl $text $))) -}}
+{{- fail (printf "extraObjects[%d]: has no kind, so that it is no object of Kubernetes; give whole objects" $index) -}}
+{{- end -}}
+{{- end -}}
 {{- if lt (int $v.workload.terminationGracePeriodSeconds) (add (int $v.workload.drainSeconds) 30 | int) -}}
 {{- fail (printf "workload.terminationGracePeriodSeconds = %d: too short for drainSeconds = %d; give it 30 more than that" (int $v.workload.terminationGracePeriodSeconds) (int $v.workload.drainSeconds)) -}}
 {{- end -}}
