@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
 # No database: a regression becomes an @example beside its property.
@@ -17,19 +19,31 @@ _BESIDE = tuple(Path(__file__).parent / name for name in ("mesh", "ctl"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests with real peers that run beside each other: they wait for etcd.
-
-    Those of one file that install something share what they installed, so they stay
-    together.
-    """
+    """Mark the tests with real peers that run beside each other: they wait for etcd."""
     for item in items:
-        if item.get_closest_marker("install") is not None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
         is_real = item.get_closest_marker("interop") is not None
         is_alone = item.get_closest_marker("load") is not None
         is_there = any(item.path.is_relative_to(folder) for folder in _BESIDE)
         if is_real and is_there and not is_alone:
             item.add_marker(pytest.mark.beside)
+
+
+class Together(LoadScopeScheduling):
+    """Keeps the tests of one file that install something on one worker: they share it.
+
+    pytest-xdist 3.8 would do so by groups, which pytest 9 does not show it any more.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return file if file.startswith("tests/install/") else nodeid
+
+
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: Producer
+) -> LoadScopeScheduling | None:
+    """Have our scheduler where tests are to be grouped; else the usual one."""
+    return Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_terminal_summary(
