@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 
 # No database: a regression becomes an @example beside its property.
@@ -26,24 +24,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_there = any(item.path.is_relative_to(folder) for folder in _BESIDE)
         if is_real and is_there and not is_alone:
             item.add_marker(pytest.mark.beside)
-
-
-class Together(LoadScopeScheduling):
-    """Keeps the tests of one file that install something on one worker: they share it.
-
-    pytest-xdist 3.8 would do so by groups, which pytest 9 does not show it any more.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file, _, _ = nodeid.partition("::")
-        return file if file.startswith("tests/install/") else nodeid
-
-
-def pytest_xdist_make_scheduler(
-    config: pytest.Config, log: Producer
-) -> LoadScopeScheduling | None:
-    """Have our scheduler where tests are to be grouped; else the usual one."""
-    return Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_terminal_summary(
