@@ -11,6 +11,7 @@ import http.client
 import os
 import re
 import secrets
+import shutil
 import ssl
 import subprocess
 import time
@@ -342,7 +343,9 @@ class Pod:
             self._volumes[name] = kept
         for volume in self.spec.get("volumes", []):
             folder = self.machine.folder / self.name / volume["name"]
-            folder.mkdir(parents=True, exist_ok=True)  # a hostPath stays as it is made
+            if "emptyDir" in volume:  # ends with its pod; a hostPath stays as it is
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
             if "emptyDir" in volume:
                 os.chown(folder, 0, group)
                 folder.chmod(0o2777)

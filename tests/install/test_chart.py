@@ -103,9 +103,15 @@ def test_a_schema_refuses_typos(name: str, words: str, line: str):
     ("words", "line"),
     [
         ("region.code=x,region.id=null", "region.id: not set; say --set region.id=900"),
-        ("mesh.generate=false", "mesh.existingSecret: empty, and mesh.generate is "),
-        ("admin.generate=false", "admin.existingSecret: empty, and admin.generate is "),
-        ("etcd.generate=false", "etcd.existingSecret: empty, and etcd.generate is "),
+        ("secrets.generate=false", "mesh.existingSecret: empty, and secrets.generate "),
+        (
+            "secrets.generate=false,mesh.existingSecret=a",
+            "admin.existingSecret: empty, and secrets.generate is false; ",
+        ),
+        (
+            "secrets.generate=false,mesh.existingSecret=a,admin.existingSecret=b",
+            "etcd.existingSecret: empty, and secrets.generate is false; ",
+        ),
         ("etcd.mode=external", "etcd.external.endpoints: empty, and etcd.mode is "),
         (
             "etcd.mode=external,etcd.external.endpoints={http://a:1},"
@@ -221,6 +227,16 @@ def test_objects_more_are_templates(tmp_path: Path):
     found = objects_of("existing-secrets").of("ConfigMap")
     names = {tree["metadata"]["name"] for tree in found}
     assert {"derp-note", "derp-tree"} < names
+
+
+@pytest.mark.parametrize("name", HELMS)
+def test_a_name_begins_with_a_letter(name: str):
+    """Kubernetes would refuse the Services, after it has made half of the release."""
+    ended = template(name, "--set", "region.id=900", release="900")
+    assert ended.returncode == 1
+    assert "release name = 900: names of Services begin with a letter; " in ended.stderr
+    named = ("--set", "region.id=900,fullnameOverride=derp")
+    assert template(name, *named, release="900").returncode == 0
 
 
 def test_a_long_name_is_cut_where_names_end():

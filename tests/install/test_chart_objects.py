@@ -11,6 +11,7 @@ from tests.install.charts import (
     EXAMPLES,
     NAME,
     NAMESPACE,
+    RELEASE,
     Objects,
     containers,
     objects_of,
@@ -111,10 +112,17 @@ def test_probes_and_policies_name_ports_that_are_there(example: str):
 
 @every_example
 def test_budgets_and_spread_are_about_the_right_pods(example: str):
-    """One budget for relays, if any, one for an etcd of the release's own."""
+    """One budget for relays, if any, one for an etcd of the release's own.
+
+    A DaemonSet has no scale subresource: a budget would let nobody drain a machine.
+    """
     found = objects_of(example)
     for tree in found.of("PodDisruptionBudget"):
-        assert len(selected(found, tree["spec"]["selector"]["matchLabels"])) == 1
+        selector = tree["spec"]["selector"]["matchLabels"]
+        assert len(selected(found, selector)) == 1
+        for daemon in found.of("DaemonSet"):
+            labels = daemon["spec"]["template"]["metadata"]["labels"]
+            assert not selects(selector, labels)
     for name, labels, spec in found.pods():
         for rule in spec.get("topologySpreadConstraints", []):
             assert selects(rule["labelSelector"]["matchLabels"], labels), name
@@ -205,8 +213,9 @@ def test_no_pod_may_more_than_it_needs(example: str):
             assert own["readOnlyRootFilesystem"]
             assert not own["allowPrivilegeEscalation"]
             assert own["capabilities"]["drop"] == ["ALL"]
-            more = {"folder": ["CHOWN"]}.get(container["name"], [])
-            more = ["NET_BIND_SERVICE"] if as_root else more
+            more = ["NET_BIND_SERVICE"] if as_root else []
+            if container["name"] == "folder":
+                more = ["CHOWN", "DAC_OVERRIDE"]
             assert own["capabilities"].get("add", []) == more
             assert container["resources"]["requests"]
 
@@ -405,11 +414,36 @@ def test_a_relay_of_a_machine_keeps_its_identity_there():
     spec = found.relay()["spec"]["template"]["spec"]
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "state"]
     assert volume["hostPath"] == {
-        "path": "/var/lib/derpmesh/derp",
+        "path": f"/var/lib/derpmesh/{NAMESPACE}/{RELEASE}",
         "type": "DirectoryOrCreate",
     }
     first = spec["initContainers"][0]
-    assert first["command"] == ["chown", f"{OURS}:{OURS}", "/var/lib/derpd"]
+    assert first["command"] == [
+        *("chown", "--recursive", f"{OURS}:{OURS}", "/var/lib/derpd"),
+    ]
+
+
+@every_example
+def test_the_state_is_given_to_who_runs(example: str):
+    """They may be another one than before; "restricted" namespaces have no root."""
+    found = objects_of(example)
+    relay = found.relay()
+    spec = relay["spec"]["template"]["spec"]
+    given = [one for one in spec["initContainers"] if one["name"] == "folder"]
+    is_of_machine = relay["kind"] == "DaemonSet" or any(
+        "hostPort" in port for one in spec["containers"] for port in one["ports"]
+    )
+    assert len(given) == is_of_machine
+    for one in given:
+        user = spec["securityContext"]["runAsUser"]
+        assert one["command"][2] == f"{user}:{OURS}"
+
+
+def test_the_state_is_given_where_that_is_wished():
+    """After the host network, behind Services."""
+    usual = objects_of("eks", "--set=persistence.adopt=true").relay()
+    first = usual["spec"]["template"]["spec"]["initContainers"][0]
+    assert first["name"] == "folder"
 
 
 def test_what_is_made_stays():

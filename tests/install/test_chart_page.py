@@ -5,9 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests.docs.blocks import blocks_of
-from tests.install.charts import HELMS
+from tests.install.charts import HELMS, NAME, objects_of
 from tests.support.docs import ROOT
 from tests.support.peers import MissingTool, peer
 
@@ -51,3 +52,21 @@ def test_commands_succeed(name: str, tmp_path: Path):
             check=False,
         )
         assert ended.returncode == 0, f"{block}: {ended.stdout}{ended.stderr}"
+    assert_good_for_etcd(tmp_path / "etcd")
+
+
+def assert_good_for_etcd(folder: Path) -> None:
+    """See that what was made by hand names what the certificate of the chart does."""
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("ca.crt", "tls.crt", "tls.key"),
+    ]
+    by_chart = objects_of("minimal", "--namespace", "derp").secret(f"{NAME}-etcd-tls")
+    wanted = x509.load_pem_x509_certificate(by_chart["tls.crt"])
+    found = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
+    assert found.subject == wanted.subject == x509.Name([])
+    for kind in (x509.SubjectAlternativeName, x509.ExtendedKeyUsage):
+        one, other = (
+            set(certificate.extensions.get_extension_for_class(kind).value)
+            for certificate in (found, wanted)
+        )
+        assert one == other

@@ -188,6 +188,29 @@ def test_in_the_host_network_root_has_one_capability(region: Region):
     pod.close()
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "ordinal"),
+    [("hostPort", "hostNetwork", 23), ("hostNetwork", "hostPort", 24)],
+)
+def test_the_way_in_can_be_changed(region: Region, one: str, other: str, ordinal: int):
+    """Another user runs then; the volume is given to it, and the key stays.
+
+    The first try had relays that could not read their own key, and did not start.
+    """
+    keys = []
+    for mode in (one, other):
+        found = another(region, "--set", f"exposure.mode={mode}")
+        pod = region.machine.pod(NAME, ordinal, found)
+        pod.prepare()
+        pod.start()
+        pod.until("startupProbe")
+        key = pod.volume("state") / "derper.key"
+        assert key.stat().st_uid == pod.spec["securityContext"]["runAsUser"]
+        keys.append(key.read_text())
+        pod.close()
+    assert keys[0] == keys[1]
+
+
 def test_in_the_host_network_without_its_sysctl_the_reason_is_said(region: Region):
     """Who says `nodeSysctl`, and has not set it."""
     words = ("--set", "exposure.mode=hostNetwork,exposure.bindPrivileged=nodeSysctl")

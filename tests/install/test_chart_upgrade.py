@@ -73,9 +73,14 @@ def identity(found: Objects) -> dict[str, object]:
 
 
 def where_state_is(spec: dict) -> dict[str, str]:
-    """Give the folders of a pod that outlive it."""
+    """Give the folders of a pod that outlive it, behind those of the machine."""
+    machine = {
+        volume["name"]: f"{volume['hostPath']['path']}:"
+        for volume in spec.get("volumes", [])
+        if "hostPath" in volume
+    }
     return {
-        mount["name"]: mount["mountPath"]
+        mount["name"]: machine.get(mount["name"], "") + mount["mountPath"]
         for container in spec["containers"]
         for mount in container["volumeMounts"]
         if mount["name"] in ("state", "data")
@@ -87,6 +92,57 @@ def released() -> str | None:
     words = ("tag", "--list", "v*", "--sort=-creatordate", "--no-contains", "HEAD")
     tags = git(*words).decode().split()
     return next((tag for tag in tags if git("ls-tree", tag, "helm/derp-cluster")), None)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "etcd.replicas=5",
+            "etcd.replicas = 5: the release has 3, and members neither join nor leave ",
+        ),
+        (
+            "etcd.replicas=1",
+            "etcd.replicas = 1: the release has 3, and members neither join nor leave ",
+        ),
+        ("region.id=901", "region.id = 901: the release is region 900, which its "),
+    ],
+)
+@pytest.mark.parametrize("name", HELMS)
+def test_what_cannot_be_changed_is_refused(
+    name: str, words: str, line: str, tmp_path: Path
+):
+    """An etcd would lose its quorum, and relays be of a region that nobody maps."""
+    ended = upgraded(name, tmp_path, "--set", words)
+    assert ended.returncode == 1
+    assert line in ended.stderr
+
+
+@pytest.mark.parametrize("name", HELMS)
+def test_the_rest_can_be_changed(name: str, tmp_path: Path):
+    """A release is found as it is, and not refused for that."""
+    ended = upgraded(name, tmp_path, "--set", "workload.replicas=3")
+    assert ended.returncode == 0, ended.stderr
+
+
+def upgraded(name: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Render for a cluster in which the release is."""
+    found = objects_of("minimal", "--set", "region.id=900")
+    paths = {
+        "ConfigMap": "/api/v1/namespaces/{}/configmaps/{}",
+        "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets/{}",
+    }
+    there = {
+        paths[tree["kind"]].format(NAMESPACE, tree["metadata"]["name"]): tree
+        for tree in found.of(*paths)
+    }
+    with cluster({**there, **left(found.of("Secret"))}, folder) as environ:
+        return template(
+            name,
+            *("--values", values_file("minimal"), "--set", "region.id=900", *words),
+            *("--dry-run=server", "--disable-openapi-validation", "--is-upgrade"),
+            environ=environ,
+        )
 
 
 def git(*words: str) -> bytes:

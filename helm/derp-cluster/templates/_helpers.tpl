@@ -117,6 +117,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and (eq .Values.exposure.mode "hostNetwork") (eq .Values.exposure.bindPrivileged "root") (include "derp.hasPrivilegedPort" .) }}true{{ end -}}
 {{- end -}}
 
+{{/* Whether a first container gives the state to the user that runs. Other modes do without it: they
+     work where Pod Security is "restricted", which allows no root. */}}
+{{- define "derp.givesFolder" -}}
+{{- if or (eq .Values.workload.kind "DaemonSet") (has .Values.exposure.mode (list "hostPort" "hostNetwork")) .Values.persistence.adopt }}true{{ end -}}
+{{- end -}}
+
 {{- define "derp.hasClients" -}}
 {{- if or .Values.admission.clients .Values.admission.existingConfigMap.name .Values.admission.existingSecret.name }}true{{ end -}}
 {{- end -}}

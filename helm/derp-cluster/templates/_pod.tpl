@@ -145,12 +145,13 @@ spec:
   dnsPolicy: ClusterFirstWithHostNet
   {{- end }}
   initContainers:
-    {{- if $isDaemon }}
-    # A folder of the machine is root's when Kubernetes makes it.
+    {{- if include "derp.givesFolder" . }}
+    # A folder of the machine is root's when Kubernetes makes it, and files on a volume are of whom
+    # they were written by: root with exposure.mode=hostNetwork, and 65532 else.
     - name: folder
       image: {{ include "derp.relayImage" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
-      command: [chown, "{{ if include "derp.asRoot" . }}0{{ else }}65532{{ end }}:65532", /var/lib/derpd]
+      command: [chown, --recursive, "{{ if include "derp.asRoot" . }}0{{ else }}65532{{ end }}:65532", /var/lib/derpd]
       securityContext:
         runAsNonRoot: false
         runAsUser: 0
@@ -158,7 +159,8 @@ spec:
         readOnlyRootFilesystem: true
         capabilities:
           drop: [ALL]
-          add: [CHOWN]
+          # Whoever is root without the second cannot look into a folder of another user.
+          add: [CHOWN, DAC_OVERRIDE]
       resources:
         {{- toYaml .Values.resources | nindent 8 }}
       volumeMounts:
@@ -370,7 +372,7 @@ spec:
     {{- if $isDaemon }}
     - name: state
       hostPath:
-        path: {{ default (printf "/var/lib/derpmesh/%s" .Release.Name) .Values.persistence.hostPath }}
+        path: {{ default (printf "/var/lib/derpmesh/%s/%s" .Release.Namespace .Release.Name) .Values.persistence.hostPath }}
         type: DirectoryOrCreate
     {{- end }}
     {{- with .Values.extraVolumes }}

@@ -4,6 +4,15 @@
 {{- if not $v.region.id -}}
 {{- fail "region.id: not set; say --set region.id=900, or another of 900 to 999" -}}
 {{- end -}}
+{{- with lookup "v1" "ConfigMap" .Release.Namespace (include "derp.fullname" .) -}}
+{{- $old := index .data "derpd.yaml.in" | fromYaml -}}
+{{- if ne (int $old.region.id) (int $v.region.id) -}}
+{{- fail (printf "region.id = %d: the release is region %d, which its volumes and the maps of clients know; keep %d, or install another release" (int $v.region.id) (int $old.region.id) (int $old.region.id)) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (regexMatch "^[a-z]" (include "derp.fullname" .)) -}}
+{{- fail (printf "release name = %s: names of Services begin with a letter; choose another, or set fullnameOverride" .Release.Name) -}}
+{{- end -}}
 {{- if and (eq $v.workload.kind "DaemonSet") (include "derp.perPod" .) -}}
 {{- fail (printf "exposure.mode = %s: a DaemonSet has no Service for each pod; use hostPort or hostNetwork, or workload.kind=StatefulSet" $v.exposure.mode) -}}
 {{- end -}}
@@ -40,13 +49,18 @@
 {{- end -}}
 {{- range list "mesh" "admin" -}}
 {{- $part := index $v . -}}
-{{- if and (not $part.generate) (not $part.existingSecret) -}}
-{{- fail (printf "%s.existingSecret: empty, and %s.generate is false; make one with derpctl key %s generate, and name it" . . .) -}}
+{{- if and (not $v.secrets.generate) (not $part.existingSecret) -}}
+{{- fail (printf "%s.existingSecret: empty, and secrets.generate is false; make one with derpctl key %s generate, and name it" . .) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $v.etcd.mode "embedded" -}}
-{{- if and (not $v.etcd.generate) (not $v.etcd.existingSecret) -}}
-{{- fail "etcd.existingSecret: empty, and etcd.generate is false; name a Secret with ca.crt, tls.crt and tls.key" -}}
+{{- if and (not $v.secrets.generate) (not $v.etcd.existingSecret) -}}
+{{- fail "etcd.existingSecret: empty, and secrets.generate is false; name a Secret with ca.crt, tls.crt and tls.key" -}}
+{{- end -}}
+{{- with lookup "apps/v1" "StatefulSet" .Release.Namespace (include "derp.etcd" .) -}}
+{{- if ne (int .spec.replicas) (int $v.etcd.replicas) -}}
+{{- fail (printf "etcd.replicas = %d: the release has %d, and members neither join nor leave by that; keep %d, or take etcd.mode=external" (int $v.etcd.replicas) (int .spec.replicas) (int .spec.replicas)) -}}
+{{- end -}}
 {{- end -}}
 {{- else -}}
 {{- $external := $v.etcd.external -}}
