@@ -119,3 +119,26 @@ def test_swapping_is_printed_as_it_is_shipped():
         assert "stop_grace_period" in service
         for key in service.keys() - {"image", "environment"}:
             assert service[key] == shipped[key], key
+
+
+def test_prometheus_is_given_no_secret():
+    """It had the volume of the keys, and with the token the command of the region.
+
+    Of the keys it gets one certificate, which another container copies.
+    """
+    found = services("compose.monitoring.yaml")
+    assert found["prometheus"]["volumes"] == [
+        "./config/prometheus.yaml:/config/prometheus.yaml:ro",
+        "prometheus:/data",
+    ]
+    asks, *_ = yaml.safe_load((COMPOSE / "config/prometheus.yaml").read_text())[
+        "scrape_configs"
+    ]
+    assert asks["tls_config"] == {"ca_file": "/data/ca.crt"}
+    assert "authorization" not in asks
+    copies = found["init-prometheus"]
+    authority = "/etc/derpmesh/keys/admin/ca.crt"
+    assert copies["entrypoint"] == ["cp", authority, "/var/lib/derpd/ca.crt"]
+    assert copies["network_mode"] == "none"
+    relays_say = yaml.safe_load((COMPOSE / "config/derpd.yaml").read_text())
+    assert relays_say["admin"]["public_metrics"] is True
