@@ -17,14 +17,8 @@ _BESIDE = tuple(Path(__file__).parent / name for name in ("mesh", "ctl"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests with real peers that run beside each other: they wait for etcd.
-
-    Those of one file that install something share what they installed, so they stay
-    together.
-    """
+    """Mark the tests with real peers that run beside each other: they wait for etcd."""
     for item in items:
-        if item.get_closest_marker("install") is not None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
         is_real = item.get_closest_marker("interop") is not None
         is_alone = item.get_closest_marker("load") is not None
         is_there = any(item.path.is_relative_to(folder) for folder in _BESIDE)

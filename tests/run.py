@@ -63,9 +63,10 @@ def unit() -> int:
 def real() -> int:
     """Run what needs real peers and compiled loads; beside each other what may be.
 
-    Most of those wait: for an etcd, an engine, a service manager.
+    Most of those wait: for an etcd, an engine, a service manager. Tests of one file
+    stay together: they may share what they installed.
     """
-    status = check(("pytest",), BESIDE, "-n", "3", "--dist", "loadgroup")
+    status = check(("pytest",), BESIDE, "-n", "3", "--dist", "loadfile")
     return status | check(("pytest",), f"({REAL}) and not ({BESIDE})")
 
 

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from derpctl.authority import Authority
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
 from derpctl.keys import write_new
+from derpnode.config import Host
 
 
 LIFETIME = timedelta(days=3650)
@@ -17,6 +20,7 @@ LIFETIME = timedelta(days=3650)
 TOKEN, CA, CERTIFICATE, KEY = "token", "ca.crt", "admin.crt", "admin.key"
 """Names of the files."""
 
+_HOST = TypeAdapter(Host)
 _TOKEN_SIZE = 32  # bytes
 _PRIVATE, _PUBLIC = 0o600, 0o644
 
@@ -34,8 +38,10 @@ def make_admin_keys(folder: Path, hosts: Sequence[str]) -> Mapping[str, Path]:
         Where each file is, by its name.
 
     Raises:
-        CtlError: One is there already, or cannot be written.
+        CtlError: One is there already, or cannot be written; or a host is none.
     """
+    for host in hosts:
+        _must_be_a_host(host)
     paths = {name: folder / name for name in (TOKEN, CA, CERTIFICATE, KEY)}
     for path in paths.values():
         if path.exists() or path.is_symlink():
@@ -59,3 +65,13 @@ def make_admin_keys(folder: Path, hosts: Sequence[str]) -> Mapping[str, Path]:
     ):
         write_new(paths[name], data, mode)
     return paths
+
+
+def _must_be_a_host(text: str) -> None:
+    try:
+        _HOST.validate_python(text.removeprefix("*."))
+    except ValidationError as exc:
+        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        hint = "give a DNS name, *.NAME or an IP address"
+        value = f"--host {text}"
+        raise CtlError(value, reason, hint, Exit.USAGE) from None

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from derpmesh.config import DaemonConfig, load_daemon_config
-from derpmesh.container import Adopted, Unanswered, adopt
+from derpmesh.container import Adopted, Unanswered, adopt, take_over
 from derpmesh.descriptors import raise_limit
 from derpmesh.membership.regionfile import dump_member
 from derpmesh.membership.source import member_of, named, source_of
@@ -95,10 +95,11 @@ def derpd(
             _say(adopted.remarks)
             typer.echo("configuration is valid")
         elif print_node:
+            take_over(adopted.moves)
             typer.echo(_entry(found), nl=False)
         else:
             set_up(found.log.level, found.log.format, node=found.node.name)
-            for remark in adopted.remarks:
+            for remark in [*adopted.remarks, *take_over(adopted.moves)]:
                 logger.warning("container: %s", remark)
             raise_limit()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:

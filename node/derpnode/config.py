@@ -108,9 +108,24 @@ def _host(text: str) -> str:
         message = "has a scheme; give the bare name or address"
         raise ValueError(message)
     if is_ip(text):
-        return text
+        return _dialled(text)
+    if text.rpartition(".")[2].isdigit():
+        message = "not an IPv4 address: four numbers from 0 to 255, none with a 0 first"
+        raise ValueError(message)
     if not _DNS_NAME.fullmatch(text):
         message = "not a DNS name or an IP address (ports belong to `listen`)"
+        raise ValueError(message)
+    return text
+
+
+def _dialled(text: str) -> str:
+    """Refuse an address that nobody else can dial."""
+    address = ipaddress.ip_address(text)
+    if address.is_unspecified or address.is_multicast:
+        message = "no client can dial this address; give the one that they do"
+        raise ValueError(message)
+    if "%" in text:
+        message = "it has a zone, which means nothing on another machine"
         raise ValueError(message)
     return text
 

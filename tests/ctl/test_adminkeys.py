@@ -4,6 +4,7 @@ import asyncio
 import json
 import ssl
 
+import pytest
 import yaml
 
 from derpctl.admin import Admin
@@ -45,6 +46,15 @@ def test_no_place(derpctl, tmp_path):
     (tmp_path / "file").write_text("")
     ended = generate(derpctl, tmp_path / "file" / "keys")
     assert (ended.code, ended.out) == (3, "")
+
+
+@pytest.mark.parametrize("host", ["bad host", "https://a", "0.0.0.0", ""])
+def test_a_host_that_is_none(derpctl, tmp_path, host):
+    """A certificate for it would be refused by every client, long after this."""
+    ended = generate(derpctl, tmp_path, "--host", host)
+    assert (ended.code, ended.out) == (2, "")
+    assert "give a DNS name, *.NAME or an IP address" in ended.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json(derpctl, tmp_path):

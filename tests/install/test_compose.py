@@ -22,6 +22,7 @@ import yaml
 from derpctl.authority import Authority
 from derpmesh.config import load_daemon_config
 from derpnode.client import ClientError, ClientTls, connect
+from derpnode.server.mapentry import map_entry
 from derpnode.wire.keys import PrivateKey, node_key_text
 from tests.bench.build import derpload
 from tests.docs.blocks import COMPOSE_STEPS, Block, blocks_of
@@ -383,13 +384,14 @@ def monitored(opened) -> Project:
 
 
 def test_prometheus_gets_what_it_asks_for(monitored, tmp_path):
-    """It shows the token, trusts the authority, and has all relays and all of etcd.
+    """It trusts the authority, holds no key, and has all relays and all of etcd.
 
-    Nothing that ran before is disturbed by that.
+    Nothing that ran before is disturbed by that. It once had the volume of the keys,
+    and with it the token that commands the region.
     """
     file = (monitored.folder / "config/prometheus.yaml").read_text()
     here = tmp_path / "prometheus.yaml"
-    here.write_text(file.replace("/etc/derpmesh/keys", str(monitored.keys)))
+    here.write_text(file.replace("/data/ca.crt", str(monitored.keys / "admin/ca.crt")))
     subprocess.run(["promtool", "check", "config", here], check=True)
     started = [monitored.inspect(one, "{{.State.StartedAt}}") for one in RUNNING]
     also = ("compose.ci.yaml", "open.yaml", "quiet.yaml")
@@ -400,6 +402,11 @@ def test_prometheus_gets_what_it_asks_for(monitored, tmp_path):
     address = monitored.inspect("prometheus", form)
     wanted = {f"{name}:9090" for name in NODES} | {f"{name}:2379" for name in ETCDS}
     becomes(lambda: _scraped(address) == wanted)
+    named = monitored.inspect("prometheus", "{{range .Mounts}}{{.Name}} {{end}}")
+    assert named.split() == [f"{PROJECT}_prometheus"]
+    kept = monitored.compose("exec", "-T", "prometheus", "ls", "/data", "/config")
+    assert "ca.crt" in kept.split()
+    assert not {"token", "admin.key", "mesh.key", "clients"} & set(kept.split())
     assert started == [
         monitored.inspect(one, "{{.State.StartedAt}}") for one in RUNNING
     ]
@@ -548,6 +555,9 @@ def test_nodes_are_configured(environment, address):
         assert config.node.host == (address or f"172.30.90.{11 + index}")
         port = 8443 + index if address else None
         assert config.derp.public_port == port
+        # Clients that are told of it ask there, and it is published by nobody.
+        promised = map_entry(config, None, 443, 3478).get("CanPort80", False)
+        assert promised is not bool(address)
         published = services[service]["ports"]
         assert [one["published"] for one in published] == [
             str(8443 + index),

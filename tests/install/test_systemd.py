@@ -1,7 +1,7 @@
 """Nodes under a real systemd: the package is installed into a machine of its own.
 
-The tests of this file share the machine, and follow each other: the page is followed
-first, and the package is removed at last.
+The tests of this file share the machine, and each leaves it as it was: the page has
+been followed, and a node serves. At last the package is removed.
 """
 
 import hashlib
@@ -278,6 +278,7 @@ def test_a_node_that_hangs(node):
 
 def test_stop_tells_the_clients(node):
     """A client is told before it is closed, and the stop is a success."""
+    admit(node)
     with visiting(node, LISTED) as heard:
         assert heard.readline() == "in\n"
         mark = node.cursor()
@@ -327,6 +328,7 @@ def test_a_local_tailscaled(node):
     """Its socket, made by root for everybody, is within reach of the sandbox."""
     tree = yaml.safe_load(node.path(CONFIG).read_text())
     assert tree["admission"]["tailscaled"] == ["/run/tailscale/tailscaled.sock"]
+    node.run(f"systemctl restart {UNIT}")
     with visiting(node, UNLISTED) as heard:
         assert heard.readline().startswith("out: ")
     node.write("/root/tailscaled.py", TAILSCALED)

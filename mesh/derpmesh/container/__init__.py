@@ -2,6 +2,7 @@
 
 from derpmesh.container.adopt import Adopted, adopt
 from derpmesh.container.answers import Unanswered
+from derpmesh.container.volumes import take_over
 
 
-__all__ = ["Adopted", "Unanswered", "adopt"]
+__all__ = ["Adopted", "Unanswered", "adopt", "take_over"]

@@ -1,12 +1,19 @@
 """From the variables and volumes of another image to a configuration of ours."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from derpmesh.container.answers import Tree, Unanswered, key_of, said_of, unanswered
-from derpmesh.container.volumes import Left, lone_address, state_of, take_over
+from derpmesh.container.volumes import (
+    Left,
+    Move,
+    goes_with_the_container,
+    lone_address,
+    state_of,
+    what_is_left,
+)
 from derpmesh.images import Remark, Translation, translate
 
 
@@ -20,7 +27,9 @@ class Adopted(NamedTuple):
     tree: Tree
     """Part of a configuration; empty: nothing of another image is here."""
     remarks: list[str]
-    """What an operator should read: our keys, and what was taken over."""
+    """What an operator should read: our keys, above all."""
+    moves: Sequence[Move] = ()
+    """Files that the node is to take over before it starts."""
 
 
 def adopt(environ: Mapping[str, str], root: Path = Path("/")) -> Adopted:
@@ -59,8 +68,15 @@ def adopt(environ: Mapping[str, str], root: Path = Path("/")) -> Adopted:
     state = state_of(environ, left if is_pinned else None)
     tree["state_dir"] = str(state)
     host = environ.get("DERPD_NODE__HOST") or _host(tree)
-    remarks += take_over(left, state, host if is_pinned else None)
-    return Adopted(tree, remarks)
+    moves = what_is_left(left, state, host if is_pinned else None)
+    if goes_with_the_container(state):
+        remarks.append(
+            f"{state} goes with the container, and with it the node's key and the pin"
+            " of its certificate; mount a volume there"
+        )
+    # Other images have no port of that kind, and on the host's network it may be taken.
+    tree["admin"] = {"listen": []}
+    return Adopted(tree, remarks, moves)
 
 
 def _below(root: Path, absolute: str) -> Path:

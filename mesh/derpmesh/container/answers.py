@@ -42,6 +42,16 @@ _KEYS: Mapping[Flag, str] = {
 }
 """What to set instead; a flag that is not here has no key, and must be left out."""
 
+_VARIABLES = {
+    "http": "DERPD_HTTP__LISTEN",
+    "stun": "DERPD_STUN__LISTEN",
+    "tls": "DERPD_TLS__MODE, or DERPD_TLS__CERTIFICATE and DERPD_TLS__KEY",
+    "admission": "DERPD_ADMISSION__KEY_FILE, DERPD_ADMISSION__TAILSCALED,"
+    " DERPD_ADMISSION__URLS or DERPD_ADMISSION__MODE",
+    "bootstrap_dns": "DERPD_BOOTSTRAP_DNS__NAMES",
+}
+"""Of keys that are sections: what is usually set in them."""
+
 
 class Open(NamedTuple):
     """Something that is refused until somebody acts."""
@@ -83,7 +93,7 @@ def unanswered(
         elif said_of(environ, key):
             _drop(tree, key)
         else:
-            remedy = f"or set {key} as {_variable(key)}"
+            remedy = f"or set {_VARIABLES.get(key) or _variable(key)}"
             found.append(Open(*refusal, remedy))
     return found
 
@@ -105,8 +115,7 @@ def said_of(environ: Mapping[str, str], key: str) -> bool:
 
 
 def _variable(key: str) -> str:
-    text = f"{ENVIRONMENT_PREFIX}{key.upper().replace('.', '__')}"
-    return text if "." in key else f"{text}__…"
+    return f"{ENVIRONMENT_PREFIX}{key.upper().replace('.', '__')}"
 
 
 def _drop(tree: Tree, key: str) -> None:

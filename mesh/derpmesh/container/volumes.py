@@ -5,7 +5,7 @@ directory, unless there is a volume of ours: then it is copied there, once.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from derpnode.config import is_ip
 from derpnode.errors import ConfigError
 from derpnode.server.identity import IDENTITY_FILE, write_atomically
 from derpnode.server.selfsigned import paths
+from derpnode.wire.errors import BadKeyText
+from derpnode.wire.keys import parse_identity
 
 
 class Left(NamedTuple):
@@ -54,8 +56,16 @@ def state_of(environ: Mapping[str, str], left: Left | None) -> Path:
     return left.folder
 
 
-def take_over(left: Left, state: Path, host: str | None) -> list[str]:
-    """Bring what is left to where the node looks for it; say what was brought.
+class Move(NamedTuple):
+    """A file that is to be taken over."""
+
+    source: Path
+    target: Path
+    data: bytes
+
+
+def what_is_left(left: Left, state: Path, host: str | None) -> list[Move]:
+    """Find what is to be brought to where the node looks for it. Changes nothing.
 
     What is there already stays: it is what clients know by now.
 
@@ -65,7 +75,7 @@ def take_over(left: Left, state: Path, host: str | None) -> list[str]:
         host: Whom the certificate is for; None: there is none to bring.
 
     Raises:
-        ConfigError: Files cannot be read, or the directory cannot be written.
+        ConfigError: Files cannot be read or used, or the directory cannot be written.
     """
     found = []
     _must_be_ours(state)
@@ -78,9 +88,29 @@ def take_over(left: Left, state: Path, host: str | None) -> list[str]:
         if source == target:
             _must_be_ours(source)
         elif not target.exists() and _is_there(source):
-            _copy(source, target)
-            found.append(f"{source}: taken over as {target}")
+            found.append(Move(source, target, _read(source)))
     return found
+
+
+def take_over(moves: Sequence[Move]) -> list[str]:
+    """Bring it there; say what was brought.
+
+    Raises:
+        ConfigError: The directory cannot be written.
+    """
+    for source, target, data in moves:
+        mode = 0o644 if source.suffix == ".crt" else 0o600
+        try:
+            write_atomically(target, data, mode=mode)
+        except OSError as exc:
+            raise _not_ours(target.parent, "written", exc) from exc
+    return [f"{one.source}: taken over as {one.target}" for one in moves]
+
+
+def goes_with_the_container(state: Path) -> bool:
+    """Tell whether nothing is mounted at the state directory, nor above it."""
+    mount = next(path for path in (state, *state.parents) if path.is_mount())
+    return mount == Path("/")
 
 
 def _is_there(path: Path) -> bool:
@@ -95,16 +125,19 @@ def _is_there(path: Path) -> bool:
         raise _not_ours(path, "read", exc) from exc
 
 
-def _copy(source: Path, target: Path) -> None:
-    mode = 0o644 if source.suffix == ".crt" else 0o600
+def _read(source: Path) -> bytes:
     try:
         data = source.read_bytes()
     except OSError as exc:
         raise _not_ours(source, "read", exc) from exc
+    if source.suffix in (".crt", ".key") and source.name != IDENTITY_FILE:
+        return data
     try:
-        write_atomically(target, data, mode=mode)
-    except OSError as exc:
-        raise _not_ours(target.parent, "written", exc) from exc
+        parse_identity(data.decode("utf-8", "replace"))
+    except BadKeyText as exc:
+        hint = "name the file that derper was given by -c, or leave it out"
+        raise ConfigError("state_dir", str(source), str(exc), hint) from None
+    return data
 
 
 def _must_be_ours(path: Path) -> None:
@@ -116,6 +149,9 @@ def _must_be_ours(path: Path) -> None:
     is_folder = _is_there(path) and path.is_dir()
     needed = os.R_OK | os.W_OK | os.X_OK if is_folder else os.R_OK
     if path.exists() and not os.access(path, needed, effective_ids=True):
+        if is_folder and os.statvfs(path).f_flag & os.ST_RDONLY:
+            reason, hint = "it is mounted read-only", "take :ro from its mount"
+            raise ConfigError("state_dir", str(path), reason, hint)
         done = "written" if is_folder else "read"
         raise _not_ours(path, done, PermissionError(13, "Permission denied"))
 

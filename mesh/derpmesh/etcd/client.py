@@ -124,6 +124,7 @@ class Etcd:
         self._sleep = sleep
         self._uniform = uniform
         self._seen = Seen()
+        self._left: set[str] = set()  # endpoints that failed since the last answer
 
     @property
     def endpoint(self) -> str:
@@ -472,6 +473,7 @@ class Etcd:
                     raise
                 await self._sleep(pause)
                 continue
+            self._left.clear()
             if not agreed:
                 before.check_cluster(endpoint.url, found)
                 return value
@@ -535,7 +537,10 @@ class Etcd:
 
     def _leave(self, endpoint: Endpoint, why: str) -> None:
         if self._ring.leave(endpoint):
-            logger.info("etcd: %s; asking %s from now on", why, self.endpoint)
+            # With all of them away it would be a line at each attempt.
+            level = logging.DEBUG if endpoint.url in self._left else logging.INFO
+            logger.log(level, "etcd: %s; asking %s from now on", why, self.endpoint)
+        self._left.add(endpoint.url)
         endpoint.hang_up()
 
 

@@ -18,9 +18,8 @@ def certificate(draft: Draft) -> None:
         folder = f"{_HOME}/{folder}"
     draft.folder = folder.rstrip("/") or "/"
     if mode not in ("manual", "letsencrypt", "gcp"):
-        draft.refuse(
-            flag, f"{mode!r:.40} is no mode of derper's; it is taken as manual"
-        )
+        taken = "" if draft.in_place else "; it is taken as manual"
+        draft.refuse(flag, f"{mode!r:.40} is no mode of derper's{taken}")
     if mode in ("letsencrypt", "gcp") and draft.port != _TLS_PORT:
         draft.put("tls.mode", "off")
         text = "tls.mode: off, as derper serves no TLS on another port than 443 then"
@@ -45,9 +44,8 @@ def _automatic(draft: Draft, mode: str) -> None:
     reason = f"{said}{mode}: derpd gets no certificates itself"
     if not draft.host or is_ip(draft.host):
         draft.put("tls.mode", "self-signed")
-        draft.refuse(
-            Flag.CERT_MODE, f"{reason}; it makes one, and the map needs its pin"
-        )
+        text = f"{reason}; tls.mode: self-signed makes one, and the map needs its pin"
+        draft.refuse(Flag.CERT_MODE, text)
         return
     _files(draft, "/etc/derpmesh")
     hint = "have certbot or lego put them where tls.certificate and tls.key say"

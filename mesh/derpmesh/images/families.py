@@ -6,8 +6,6 @@ it is set is known of camllia/derper, fredliang/derper and ip_derper; of the oth
 is taken to be as in the image that they resemble.
 """
 
-import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -226,7 +224,6 @@ FLAGS: Mapping[str, Flag] = {
 """Every variable of every family."""
 
 _IN_EVERY_CONTAINER = frozenset({"HOSTNAME", "TZ"})
-_DOTTED = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 
 def family_of(environ: Mapping[str, str], image: str = "") -> Family | None:
@@ -243,18 +240,14 @@ def family_of(environ: Mapping[str, str], image: str = "") -> Family | None:
     best = max(FAMILIES, key=lambda family: len(said & family.variables.keys()))
     if said & best.variables.keys():
         return best
-    is_named = names_a_server(environ.get("HOSTNAME", ""))
+    is_named = names_a_server(environ.get("HOSTNAME", "").strip())
     return FAMILIES[0] if is_named else None
 
 
 def names_a_server(hostname: str) -> bool:
-    """Tell a host that clients can dial from what a container runtime sets.
+    """Tell what somebody meant clients to dial from what a container runtime sets.
 
     Docker sets `HOSTNAME` to twelve hex digits or to the name of the machine, and
-    Kubernetes to the name of the pod: none of them has a dot.
+    Kubernetes to the name of the pod: none of them has a dot, a colon or a slash.
     """
-    try:
-        ipaddress.ip_address(hostname)
-    except ValueError:
-        return bool(_DOTTED.fullmatch(hostname))
-    return True
+    return any(mark in hostname for mark in ".:/")

@@ -27,7 +27,8 @@ def host(draft: Draft) -> None:
     try:
         NodeSection(host=host)
     except ValueError:
-        draft.refuse(flag, f"{host!r:.80} is no DNS name and no IP address; {hint}")
+        reason = f"{host!r:.80} is no DNS name and no IP address that can be dialled"
+        draft.refuse(flag, f"{reason}; a port does not belong there; {hint}")
         return
     draft.host = host
     draft.put("node.host", host)

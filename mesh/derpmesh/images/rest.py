@@ -40,7 +40,8 @@ def names(draft: Draft) -> None:
         try:
             NodeSection(host=name)
         except ValueError:
-            draft.refuse(Flag.BOOTSTRAP, f"{name!r:.80} is no DNS name, and left out")
+            left_out = "" if draft.in_place else ", and left out"
+            draft.refuse(Flag.BOOTSTRAP, f"{name!r:.80} is no DNS name{left_out}")
         else:
             names.append(name)
     if names:

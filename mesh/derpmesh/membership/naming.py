@@ -21,6 +21,7 @@ from derpmesh.membership.model import Member
 from derpmesh.membership.records import BadRecord, NodeIntent, RegionIntent
 from derpmesh.membership.store import stored
 from derpnode.config import AUTO_NAME, NodeName
+from derpnode.errors import ConfigError
 from derpnode.server.identity import write_atomically
 
 
@@ -88,8 +89,16 @@ class Naming:
 
         Args:
             folder: The state directory.
+
+        Raises:
+            ConfigError: It is remembered by a name of another region.
         """
         name = remembered_name(folder)
+        if name is not None and not self._is_of_this_region(name):
+            value = str(folder / NAME_FILE)
+            reason = f"it says {name}, a name of another region than {self._region_id}"
+            hint = "set region.id back, or remove the file to have a new name"
+            raise ConfigError("node.name", value, reason, hint)
         if name is not None:
             return name
         said = ""
@@ -109,6 +118,9 @@ class Naming:
                     return name
                 said = self._refused(said)
             await self._sleep(next(delays))
+
+    def _is_of_this_region(self, name: str) -> bool:
+        return name.rstrip(string.ascii_lowercase) == str(self._region_id)
 
     def _refused(self, said: str) -> str:
         reason = "the region takes listed nodes only; an operator may open it"

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from derpmesh.config import load_daemon_config
-from derpmesh.container import Unanswered, adopt
+from derpmesh.container import Unanswered, adopt, take_over
 from derpmesh.images.families import FAMILIES, FLAGS, Flag
 from derpnode.errors import ConfigError
+from derpnode.wire.keys import PrivateKey, identity_json
 
 
 SEED = {"HOSTNAME": "203.0.113.10", "CERT_MODE": "manual", "VERIFY_CLIENTS": "true"}
 CERTS = "root/derper-certs"
-KEY = b'{"PrivateKey": "privkey:00"}'
+KEY = identity_json(PrivateKey.from_seed(bytes(32))).encode()
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def test_the_seed_with_its_volume(image):
     """Its folder becomes the state directory, so the pin is what it was."""
     derper_key(image)
     adopted = adopt(SEED, image)
+    take_over(adopted.moves)
     config = load_daemon_config(None, {}, (), adopted.tree)
     assert (config.node.host, config.tls_mode) == ("203.0.113.10", "self-signed")
     assert config.state_dir == image / CERTS
@@ -58,25 +60,53 @@ def test_a_volume_of_ours(image, tmp_path):
     """Where there is one, files are brought there, once."""
     derper_key(image)
     environ = SEED | {"DERPD_STATE_DIR": str(tmp_path / "state")}
-    remarks = adopt(environ, image).remarks
+    moves = adopt(environ, image).moves
     state = tmp_path / "state"
+    assert not state.exists()  # a look, as by --check-config, changes nothing
+    said = take_over(moves)
     brought = {path.name: path.read_bytes() for path in state.iterdir()}
     assert brought == {
         "derper.key": KEY,
         "203.0.113.10.key": b"key",
         "203.0.113.10.crt": b"certificate",
     }
-    assert sum("taken over as" in remark for remark in remarks) == 3
+    assert f"{image}/{CERTS}/203.0.113.10.crt: taken over as {state}" in said[2]
     (image / CERTS / "203.0.113.10.crt").write_bytes(b"another")
-    assert not any("taken over" in remark for remark in adopt(environ, image).remarks)
+    assert adopt(environ, image).moves == []
     assert (state / "203.0.113.10.crt").read_bytes() == b"certificate"
 
 
 def test_a_key_elsewhere(image):
     """`CONFIG_PATH` named the file of the node's key."""
     derper_key(image, "data/derper.json")
-    adopt(SEED | {"CONFIG_PATH": "/data/derper.json"}, image)
+    take_over(adopt(SEED | {"CONFIG_PATH": "/data/derper.json"}, image).moves)
     assert (image / CERTS / "derper.key").read_bytes() == KEY
+
+
+def test_a_file_that_is_no_key(image):
+    """Regression: it was copied, and each later start found it broken."""
+    (image / "hostname").write_text("3f2a9c01d2e4\n")
+    with pytest.raises(ConfigError) as raised:
+        adopt(SEED | {"CONFIG_PATH": "/hostname"}, image)
+    assert raised.value.value == str(image / "hostname")
+    assert "3f2a9c01d2e4" not in str(raised.value)
+    assert not (image / CERTS / "derper.key").exists()
+
+
+def test_no_port_that_the_old_image_did_not_take(image):
+    """On the host's network somebody else may have 9090."""
+    assert adopt(SEED, image).tree["admin"] == {"listen": []}
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["203.0.113.10:443", "[2001:db8::1]", "https://203.0.113.10", "203.0.113.010"],
+)
+def test_a_host_that_is_none_is_named(tmp_path, host):
+    """Regression: it was taken for what a runtime sets, or for a DNS name."""
+    (said,) = refusals({"HOSTNAME": host}, tmp_path)
+    assert said.startswith(f"HOSTNAME: {host!r} is no DNS name and no IP address")
+    assert said.endswith("or set DERPD_NODE__HOST")
 
 
 def test_its_example_without_any_variable(tmp_path):
@@ -96,13 +126,13 @@ def test_an_empty_volume_without_any_variable(tmp_path):
     (tmp_path / CERTS).mkdir(parents=True)
     (said,) = refusals({"HOSTNAME": "3f2a9c01d2e4"}, tmp_path)
     assert said.startswith("HOSTNAME: '3f2a9c01d2e4' is what a container")
-    assert said.endswith("or set node.host as DERPD_NODE__HOST")
+    assert said.endswith("or set DERPD_NODE__HOST")
 
 
 def test_nothing_of_another_image(tmp_path):
     """Then only keys of ours count."""
     environ = {"HOSTNAME": "3f2a9c01d2e4", "PATH": "/bin", "DERPD_NODE__NAME": "900a"}
-    assert adopt(environ, tmp_path) == ({}, [])
+    assert adopt(environ, tmp_path) == ({}, [], ())
 
 
 OPEN = {"DERP_DOMAIN": "203.0.113.10", "DERP_CERT_MODE": "manual"}
@@ -111,7 +141,7 @@ OPEN = {"DERP_DOMAIN": "203.0.113.10", "DERP_CERT_MODE": "manual"}
 def test_an_open_relay_is_refused(tmp_path):
     (said,) = refusals(OPEN, tmp_path)
     assert said.startswith("DERP_VERIFY_CLIENTS: not set, which is false")
-    assert said.endswith("or set admission as DERPD_ADMISSION__…")
+    assert said.endswith("DERPD_ADMISSION__URLS or DERPD_ADMISSION__MODE")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +210,7 @@ def test_what_is_not_done_is_named(tmp_path, family, name):
     said = [line for line in refusals(environ, tmp_path) if line.startswith(name)]
     assert len(said) == 1
     assert "\n" not in said[0]
-    assert said[0].endswith("remove the variable") or " as DERPD_" in said[0]
+    assert said[0].endswith("remove the variable") or "; or set DERPD_" in said[0]
     assert "hunter2" not in said[0]
 
 

@@ -114,6 +114,22 @@ async def test_pauses_grow_until_the_deadline(connect, slept):
     assert len(slept) == 7
 
 
+async def test_an_outage_is_told_once(connect, caplog):
+    """Regression: with all endpoints away, a line at each attempt, for hours."""
+    caplog.set_level(logging.INFO)
+    urls = [f"http://127.0.0.1:{port}" for port in free_ports(3)]
+    client = connect(urls, patience=Patience(deadline=2.0), sleep=instantly)
+    for _ in range(3):
+        with pytest.raises(NotSent):
+            await client.get(b"a")
+    assert len(caplog.messages) == len(urls)
+
+
+async def instantly(_: float) -> None:
+    """Wait for nothing, and let others work."""
+    await asyncio.sleep(0)
+
+
 async def test_rotate(client, second_script, script, caplog):
     """The next endpoint is asked, and it is said why."""
     caplog.set_level(logging.INFO)

@@ -258,7 +258,7 @@ def test_secrets_are_not_shown():
         ("BOOTSTRAP_DNS", "a b", "no DNS name"),
         ("ACCEPT_CONNECTION_LIMIT", "NaN", "not a number"),
         ("TCP_USER_TIMEOUT", "15", "not a duration"),
-        ("HOSTNAME", "https://derp.example.net", "what a container runtime sets"),
+        ("HOSTNAME", "https://derp.example.net", "no DNS name and no IP address"),
         ("DEV", "true", "set derp.listen to 127.0.0.1:3340"),
         ("VERSION_FLAG", "1", "run derpd --version"),
     ],

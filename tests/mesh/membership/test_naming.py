@@ -15,6 +15,7 @@ from derpmesh.membership.naming import (
 )
 from derpmesh.membership.operator import Operator
 from derpmesh.membership.records import NodeIntent, RegionIntent
+from derpnode.errors import ConfigError
 from tests.mesh.membership.registries import LOOK, look
 from tests.mesh.membership.scene import REGION, A, B
 from tests.support.etcd import putting, stored, transaction
@@ -75,6 +76,16 @@ async def test_name_is_kept(naming, etcd, tmp_path):
     assert await naming("nodekey:1").find(where) == "901a"
     await etcd.close()
     assert await naming("nodekey:1").find(where) == "901a"
+
+
+async def test_name_of_another_region(naming, tmp_path):
+    """Regression: a node took it along, and two regions had one name and one pin."""
+    where = folder(tmp_path, "one")
+    (where / NAME_FILE).write_text("90a\n")
+    with pytest.raises(ConfigError) as raised:
+        await naming("nodekey:1").find(where)
+    assert raised.value.reason == "it says 90a, a name of another region than 901"
+    assert str(where / NAME_FILE) in raised.value.hint or raised.value.value
 
 
 async def test_many_at_once(naming, tmp_path):
