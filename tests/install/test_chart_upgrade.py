@@ -108,6 +108,7 @@ def released() -> str | None:
             "etcd.replicas = 1: the release has 3, and members neither join nor leave ",
         ),
         ("region.id=901", "region.id = 901: the release is region 900, which its "),
+        ("config.region.id=901", "region.id = 901: the release is region 900, which "),
     ],
 )
 @pytest.mark.parametrize("name", HELMS)

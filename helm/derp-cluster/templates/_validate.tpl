@@ -5,9 +5,10 @@
 {{- fail "region.id: not set; say --set region.id=900, or another of 900 to 999" -}}
 {{- end -}}
 {{- with lookup "v1" "ConfigMap" .Release.Namespace (include "derp.fullname" .) -}}
-{{- $old := index .data "derpd.yaml.in" | fromYaml -}}
-{{- if ne (int $old.region.id) (int $v.region.id) -}}
-{{- fail (printf "region.id = %d: the release is region %d, which its volumes and the maps of clients know; keep %d, or install another release" (int $v.region.id) (int $old.region.id) (int $old.region.id)) -}}
+{{- $old := get (default dict .data) "derpd.yaml.in" | fromYaml | dig "region" "id" 0 | int -}}
+{{- $new := include "derp.config" $ | fromYaml | dig "region" "id" 0 | int -}}
+{{- if and $old (ne $old $new) -}}
+{{- fail (printf "region.id = %d: the release is region %d, which its volumes and the maps of clients know; keep %d, or install another release" $new $old $old) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (regexMatch "^[a-z]" (include "derp.fullname" .)) -}}
