@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from derpctl.errors import CtlError
 from derpctl.exits import Exit
+from derpctl.resolver import Resolver
 from derpnode.client.errors import reason_of
 
 
@@ -463,10 +464,10 @@ class Admin:
         if self.url.startswith("unix:"):
             return aiohttp.UnixConnector(urlsplit(self.url).path)
         if self.ca_file is None:
-            return aiohttp.TCPConnector()
+            return aiohttp.TCPConnector(resolver=Resolver())
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except OSError as exc:
             reason, hint = "not a PEM file that can be read", "check ca_file"
             raise CtlError(str(self.ca_file), reason, hint, Exit.CONFIG) from exc
-        return aiohttp.TCPConnector(ssl=context)
+        return aiohttp.TCPConnector(resolver=Resolver(), ssl=context)
