@@ -384,10 +384,10 @@ def monitored(opened) -> Project:
 
 
 def test_prometheus_gets_what_it_asks_for(monitored, tmp_path):
-    """It trusts the authority, holds no key, and has all relays and all of etcd.
+    """It has all relays, trusts the authority, and could command nobody.
 
     Nothing that ran before is disturbed by that. It once had the volume of the keys,
-    and with it the token that commands the region.
+    with the token in it, and was where etcd lets everybody write.
     """
     file = (monitored.folder / "config/prometheus.yaml").read_text()
     here = tmp_path / "prometheus.yaml"
@@ -398,9 +398,10 @@ def test_prometheus_gets_what_it_asks_for(monitored, tmp_path):
     monitored.files += ["compose.monitoring.yaml", "quiet.yaml"]
     monitored.follow(step("monitoring"), also=also)
     network = f"{PROJECT}_region"
+    assert list(monitored.networks("prometheus")) == [network]
     form = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
     address = monitored.inspect("prometheus", form)
-    wanted = {f"{name}:9090" for name in NODES} | {f"{name}:2379" for name in ETCDS}
+    wanted = {f"{name}:9090" for name in NODES}
     becomes(lambda: _scraped(address) == wanted)
     named = monitored.inspect("prometheus", "{{range .Mounts}}{{.Name}} {{end}}")
     assert named.split() == [f"{PROJECT}_prometheus"]

@@ -124,14 +124,16 @@ def test_swapping_is_printed_as_it_is_shipped():
 def test_prometheus_is_given_no_secret():
     """It had the volume of the keys, and with the token the command of the region.
 
-    Of the keys it gets one certificate, which another container copies.
+    Of the keys it gets one certificate, which another container copies. Nor is it on
+    the network of etcd, which asks nobody who he is.
     """
     found = services("compose.monitoring.yaml")
     assert found["prometheus"]["volumes"] == [
         "./config/prometheus.yaml:/config/prometheus.yaml:ro",
         "prometheus:/data",
     ]
-    asks, *_ = yaml.safe_load((COMPOSE / "config/prometheus.yaml").read_text())[
+    assert found["prometheus"]["networks"] == ["region"]
+    (asks,) = yaml.safe_load((COMPOSE / "config/prometheus.yaml").read_text())[
         "scrape_configs"
     ]
     assert asks["tls_config"] == {"ca_file": "/data/ca.crt"}
