@@ -75,9 +75,19 @@ class Beside:
         """Stop everything."""
         for server in reversed(self._open):
             self.run(server.__aexit__(None, None, None))
+        self.run(_cancel_what_is_left())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _cancel_what_is_left() -> None:
+    """End requests under way, or the collector finds them in somebody else's test."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.sleep(0)  # transports that were closed are gone a turn later
 
 
 @pytest.fixture
