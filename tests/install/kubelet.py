@@ -165,16 +165,7 @@ class Pod:
 
     def run(self, container: Mapping[str, object]) -> tuple[int, str]:
         """Run one of its containers to the end; gives its status, and what it said."""
-        ended = subprocess.run(
-            ["docker", "run", "--rm", *self._words(container)],
-            env=dict(self.machine.environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        return ended.returncode, ended.stdout
+        return self._ended("run", "--rm", *self._words(container))
 
     def until(self, probe: str) -> None:
         """Wait until a probe of it succeeds.
@@ -213,8 +204,12 @@ class Pod:
 
     def execute(self, *words: str) -> tuple[int, str]:
         """Do as `kubectl exec`; gives the status, and what was said."""
+        return self._ended("exec", self._name(self.main), *words)
+
+    def _ended(self, *words: str) -> tuple[int, str]:
+        """Have docker do something; give its status, and what was said."""
         ended = subprocess.run(
-            ["docker", "exec", self._name(self.main), *words],
+            ["docker", *words],
             env=dict(self.machine.environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -48,7 +48,7 @@ async def follow(config: DaemonConfig, say: Callable[[str], None]) -> None:
             found = (await operator.nodes()).get(name)
             if found is None or not _is_stale(found.intent, member, key):
                 return
-            moved = {name: getattr(member, name) for name in _PLACE}
+            moved = {one: getattr(member, one) for one in _PLACE}
             node = found.intent.node.model_copy(update=moved)
             intent = found.intent.model_copy(update={"node": node})
             if await operator.put(intent, found):
